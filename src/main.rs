@@ -1,0 +1,7 @@
+//! Command line → call → exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    amalfa::cli::main()
+}

@@ -1,0 +1,223 @@
+//! The bundled model, for real: `make setup` puts ONNX Runtime in its place.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+/// Loaded once: two sessions, so that texts do run side by side.
+fn model() -> Model {
+    static MODEL: OnceLock<Model> = OnceLock::new();
+    let load = || Model::load(&Config { sessions: 2, ..Config::default() });
+    MODEL.get_or_init(|| load().unwrap_or_else(|error| panic!("these tests run the real model:\n{error}"))).clone()
+}
+
+async fn embed_query(text: &str) -> Embedded {
+    model().embed_query(text.to_owned(), Deadline::NONE).await.unwrap()
+}
+
+fn norm(vector: &Vector) -> f32 {
+    vector.as_slice().iter().map(|value| value * value).sum::<f32>().sqrt()
+}
+
+/// Copies the bundled model's files, the ONNX file under another name.
+fn copy_of_bundled(folder: &std::path::Path, onnx: &str) {
+    let bundled = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("models/all-minilm-l6-v2");
+    let files = ["tokenizer.json", "config.json", "tokenizer_config.json", "special_tokens_map.json"];
+    for (from, to) in files.map(|file| (file, file)).into_iter().chain([("model_int8.onnx", onnx)]) {
+        let to = folder.join(to);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(bundled.join(from), to).unwrap();
+    }
+}
+
+#[test]
+fn the_identity_tells_all_that_decides_the_vectors() {
+    let model = model();
+    let identity = model.identity();
+    assert_eq!((identity.name.as_str(), identity.dimension, identity.tokens_max), ("all-minilm-l6-v2", 384, 256));
+    assert_eq!(identity.file_sha256, "cc971d0e8bb3b518b520abb434849a040a07e14f0007205178dd882d13fc3adf");
+    assert!(identity.onnxruntime.split('.').count() == 3, "{}", identity.onnxruntime);
+    assert_eq!(model.sessions(), 2);
+    assert_eq!(model.passage_tokens_max(), 254);
+    assert!(model.healthy());
+}
+
+#[test]
+fn the_self_test_passes_on_this_machine() {
+    let model = model();
+    let test = model.self_test();
+    assert_eq!(test.warning, None);
+    assert!(test.cosine_min.unwrap() > 0.97, "{test:?}");
+}
+
+#[tokio::test]
+async fn related_texts_are_nearer_than_unrelated_ones() {
+    let query = embed_query("how does a borrow checker work").await.vector.unwrap();
+    let near =
+        embed_query("Rust rejects programs in which a borrowed reference outlives its value.").await.vector.unwrap();
+    let far = embed_query("Whisk the eggs with sugar until pale.").await.vector.unwrap();
+    assert!(query.dot(&near) > query.dot(&far) + 0.1, "{} against {}", query.dot(&near), query.dot(&far));
+    assert!((norm(&query) - 1.0).abs() < 1e-5);
+}
+
+#[tokio::test]
+async fn a_text_has_one_vector_in_any_company() {
+    let text = "A lease expires after ten seconds.".to_owned();
+    let alone = model().embed_passages(vec![text.clone()]).await.unwrap().remove(0);
+    let mut texts: Vec<String> = (1..24).map(|n| "word ".repeat(n * 7)).collect();
+    texts.insert(11, text.clone());
+    let company = model().embed_passages(texts).await.unwrap().remove(11);
+    assert_eq!(alone, company);
+    assert_eq!(alone.vector, embed_query(&text).await.vector, "the bundled model has no prefixes");
+}
+
+#[tokio::test]
+async fn the_service_computes_what_the_bare_model_does() {
+    let text = "A lease expires after ten seconds.";
+    let bare = Bare::load(&Config::default()).unwrap().embed(text).unwrap();
+    let served = embed_query(text).await.vector.unwrap();
+    let difference = bare.iter().zip(served.as_slice()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(difference < 1e-6, "{difference}");
+}
+
+#[tokio::test]
+async fn what_the_window_cuts_is_counted_and_not_read() {
+    let model = model();
+    let long = "ownership ".repeat(1_000);
+    let embedded = model.embed_passages(vec![long, "ownership ".repeat(254)]).await.unwrap();
+    assert_eq!((embedded[0].tokens, embedded[0].tokens_cut), (254, 746));
+    assert_eq!((embedded[1].tokens, embedded[1].tokens_cut), (254, 0));
+    assert_eq!(embedded[0].vector, embedded[1].vector);
+}
+
+#[tokio::test]
+async fn odd_texts_are_embedded_without_a_panic() {
+    for text in ["", " \n\t", "\0", "🦀🦀🦀", "\u{202e}abc", "[CLS] [SEP] [MASK]", &"x".repeat(100_000)] {
+        let embedded = embed_query(text).await;
+        let vector = embedded.vector.unwrap();
+        assert!((norm(&vector) - 1.0).abs() < 1e-5 && embedded.tokens <= 254);
+    }
+}
+
+#[tokio::test]
+async fn late_interaction_puts_the_answer_first() {
+    let passages = [
+        "Whisk the eggs with sugar until pale.",
+        "Ownership is a set of rules that govern how a program manages memory.",
+        "",
+        "Relabeling rewrites the label set of a target before it is scraped.",
+    ];
+    let passages = passages.map(str::to_owned).to_vec();
+    let scores = model().late_interaction("what is ownership".to_owned(), passages, Deadline::NONE).await.unwrap();
+    let best = (0..4).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
+    assert_eq!(best, 1, "{scores:?}");
+    assert!(scores.iter().all(|score| (-1.0..=1.0).contains(score)), "{scores:?}");
+}
+
+#[tokio::test]
+async fn a_text_answers_itself_perfectly() {
+    let text = "the harbour froze early that year".to_owned();
+    let scores = model().late_interaction(text.clone(), vec![text], Deadline::NONE).await.unwrap();
+    assert!((scores[0] - 1.0).abs() < 1e-5, "{scores:?}");
+}
+
+#[tokio::test]
+async fn a_long_rerank_ends_at_its_deadline() {
+    let passages = vec!["word ".repeat(250); 500];
+    let started = Instant::now();
+    let deadline = Deadline::after(Duration::from_millis(200));
+    let result = model().late_interaction("word".to_owned(), passages, deadline).await;
+    assert!(matches!(result, Err(Error::Deadline { .. })), "{result:?}");
+    // All 500 take 10 s or more; the bound leaves room for a busy machine.
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_prefix_is_put_before_queries_only() {
+    let model = Model::load(&Config {
+        sessions: 1,
+        query_prefix: Some("Represent this sentence: ".to_owned()),
+        ..Config::default()
+    })
+    .unwrap();
+    let query = model.embed_query("ownership".to_owned(), Deadline::NONE).await.unwrap();
+    let passage = model.embed_passages(vec!["ownership".to_owned()]).await.unwrap().remove(0);
+    let spelled_out = embed_query("Represent this sentence: ownership").await;
+    assert_eq!(query, spelled_out);
+    assert_eq!(passage, embed_query("ownership").await);
+    assert_eq!(model.passage_tokens_max(), 254);
+    assert_eq!(model.identity().differences(super::tests::model().identity()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_model_of_the_hub_cache_is_loaded_and_embeds() {
+    let cache = tempfile::tempdir().unwrap();
+    let repository = cache.path().join("models--Xenova--bge-small-en-v1.5");
+    std::fs::create_dir_all(repository.join("refs")).unwrap();
+    std::fs::write(repository.join("refs/main"), "f00d").unwrap();
+    copy_of_bundled(&repository.join("snapshots/f00d"), "onnx/model.onnx");
+    let config = Config {
+        name: "bge-small-en-v1.5".to_owned(),
+        hub_cache: Some(cache.path().to_path_buf()),
+        sessions: 1,
+        ..Config::default()
+    };
+    let model = Model::load(&config).unwrap();
+    assert_eq!((model.identity().name.as_str(), model.identity().pooling), ("bge-small-en-v1.5", Pooling::Cls));
+    assert_eq!(model.self_test().cosine_min, None);
+    let passage = model.embed_passages(vec!["ownership".to_owned()]).await.unwrap().remove(0).vector.unwrap();
+    assert_ne!(Some(passage), embed_query("ownership").await.vector, "CLS pooling gives other vectors than the mean");
+}
+
+#[test]
+fn a_damaged_model_is_an_error_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_of_bundled(dir.path(), "model.onnx");
+    std::fs::write(dir.path().join("model.onnx"), "version https://git-lfs.github.com/spec/v1").unwrap();
+    let error = Model::load(&Config { dir: Some(dir.path().to_path_buf()), sessions: 1, ..Config::default() });
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("model.onnx") && message.contains("git lfs pull"), "{message}");
+}
+
+#[test]
+fn settings_without_sense_are_refused() {
+    for config in [Config { sessions: 65, ..Config::default() }, Config { queue_len: 0, ..Config::default() }] {
+        assert!(matches!(Model::load(&config), Err(Error::Invalid { .. })));
+    }
+}
+
+#[test]
+fn token_offsets_cover_the_words_and_know_no_window() {
+    let text = "Größe zählt. ".repeat(2_000);
+    let offsets = model().token_offsets(&text).unwrap();
+    let covered: String = offsets.iter().map(|(from, to)| &text[*from..*to]).collect();
+    assert_eq!(covered, text.replace(' ', ""));
+}
+
+#[test]
+fn token_offsets_take_time_in_proportion_to_the_text() {
+    let model = model();
+    let time = |bytes: usize| {
+        let text = "Relabeling rewrites labels. ".repeat(bytes / 28);
+        let started = Instant::now();
+        assert!(model.token_offsets(&text).unwrap().len() > bytes / 10);
+        started.elapsed()
+    };
+    let (short, long) = (time(100_000), time(1_000_000));
+    // 10 times the bytes: linear is 10, quadratic 100.
+    assert!(long < short * 40, "{short:?} for 100 kB, {long:?} for 1 MB");
+}
+
+#[tokio::test]
+async fn the_arithmetic_double_behaves_like_a_model() {
+    let model = Model::arithmetic(32);
+    let embed = |text: &str| model.embed_query(text.to_owned(), Deadline::NONE);
+    let (one, same, other) = (embed("red fox").await, embed("Red fox!").await, embed("blue whale").await);
+    assert_eq!(one.unwrap().vector.unwrap(), same.unwrap().vector.unwrap());
+    assert!(embed(" ").await.unwrap().vector.is_none());
+    assert_eq!(other.unwrap().vector.unwrap().dimension(), model.identity().dimension);
+    let passages = vec!["blue whale".to_owned(), "a red fox".to_owned()];
+    let scores = model.late_interaction("red fox".to_owned(), passages, Deadline::NONE).await.unwrap();
+    assert!(scores[1] > scores[0], "{scores:?}");
+}
