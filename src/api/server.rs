@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::codec::CompressionEncoding::Gzip;
-use tonic::transport::server::Router;
+use tonic::transport::server::{Router, TcpIncoming};
 
 use super::gate::Gate;
 use super::proto::admin_service_server::{AdminServiceServer, SERVICE_NAME as ADMIN};
@@ -83,7 +82,8 @@ impl Server {
         let follow = tokio::spawn(health::follow(parts.health.clone(), reporter, shutdown.clone()));
         let router = router(&self.config, parts)?.add_service(health_service);
         let drain = Duration::from_millis(self.config.drain_ms);
-        let incoming = TcpListenerStream::new(self.listener);
+        // Without it, Nagle's algorithm and delayed ACKs hold an answer's last frame back for 40 ms.
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         let serve = router.serve_with_incoming_shutdown(incoming, shutdown.clone().cancelled_owned());
         let limit = async {
             shutdown.cancelled().await;

@@ -76,7 +76,8 @@ pub(super) struct Workers {
 #[derive(Debug, Default)]
 struct Shared {
     queues: Mutex<Queues>,
-    wake: Condvar,
+    /// One per thread, so that the thread to wake can be chosen.
+    wakes: Vec<Condvar>,
     panicked: AtomicBool,
     /// A moving average of a job's time, for `retry_after`.
     job_us: AtomicU64,
@@ -86,6 +87,8 @@ struct Shared {
 struct Queues {
     query: VecDeque<Job>,
     bulk: VecDeque<Job>,
+    /// Threads without work, the latest to finish last: it is woken first, its weights are still in the caches.
+    idle: Vec<usize>,
     turn: u64,
     closed: bool,
 }
@@ -106,7 +109,7 @@ impl Workers {
     pub(super) fn start(sessions: Vec<Box<dyn Backend>>, query_len: usize) -> Result<Self> {
         let bulk_len = sessions.len() * BULK_PER_SESSION;
         let mut workers = Self {
-            shared: Arc::default(),
+            shared: Arc::new(Shared { wakes: sessions.iter().map(|_| Condvar::new()).collect(), ..Shared::default() }),
             threads: Vec::with_capacity(sessions.len()),
             query_room: Arc::new(Semaphore::new(query_len)),
             bulk_room: Arc::new(Semaphore::new(bulk_len)),
@@ -114,7 +117,7 @@ impl Workers {
         for (number, session) in sessions.into_iter().enumerate() {
             let shared = Arc::clone(&workers.shared);
             let thread = std::thread::Builder::new().name(format!("model-{number}"));
-            let thread = thread.spawn(move || shared.work(session));
+            let thread = thread.spawn(move || shared.work(number, session));
             workers.threads.push(thread.map_err(|error| Error::internal("a model thread cannot be started", error))?);
         }
         Ok(workers)
@@ -209,7 +212,7 @@ impl Drop for Workers {
         let dropped = (std::mem::take(&mut queues.query), std::mem::take(&mut queues.bulk));
         drop(queues);
         drop(dropped);
-        self.shared.wake.notify_all();
+        self.shared.wakes.iter().for_each(Condvar::notify_one);
         for thread in self.threads.drain(..) {
             // A panic was logged where it happened.
             let _ = thread.join();
@@ -231,12 +234,15 @@ impl Shared {
         };
         queue.push_back(job);
         metrics::model_queue_len(priority.as_str(), queue.len());
+        let woken = queues.idle.pop();
         drop(queues);
-        self.wake.notify_one();
+        if let Some(thread) = woken {
+            self.wakes[thread].notify_one();
+        }
     }
 
-    fn work(&self, mut session: Box<dyn Backend>) {
-        while let Some(job) = self.next() {
+    fn work(&self, thread: usize, mut session: Box<dyn Backend>) {
+        while let Some(job) = self.next(thread) {
             let started = Instant::now();
             // A panic must not take the session with it: the other jobs would wait for ever.
             if catch_unwind(AssertUnwindSafe(|| job(&mut *session))).is_err() {
@@ -248,7 +254,7 @@ impl Shared {
     }
 
     /// Returns the next job, waiting for one; `None` when the queue is closed.
-    fn next(&self) -> Option<Job> {
+    fn next(&self, thread: usize) -> Option<Job> {
         let mut queues = self.lock();
         loop {
             if queues.closed {
@@ -257,7 +263,10 @@ impl Shared {
             if let Some(job) = queues.take() {
                 return Some(job);
             }
-            queues = self.wake.wait(queues).unwrap_or_else(PoisonError::into_inner);
+            queues.idle.push(thread);
+            queues = self.wakes[thread].wait(queues).unwrap_or_else(PoisonError::into_inner);
+            // Still there after a wake-up that nobody sent.
+            queues.idle.retain(|idle| *idle != thread);
         }
     }
 

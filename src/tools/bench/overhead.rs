@@ -1,6 +1,7 @@
 //! What the service adds to the bare model: search over gRPC against one model call, ingest against bare sessions, and the
 //! memory of both.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -41,6 +42,8 @@ pub struct Report {
     pub bare_call: Latency,
     /// The same query searched over gRPC by one client.
     pub search: Latency,
+    /// Medians of the stages that the server reports, in milliseconds; a stage that ran twice in a search is summed.
+    pub search_stages_ms: BTreeMap<String, f64>,
     /// Search p50 / bare call p50.
     pub search_ratio: f64,
     /// Passages a second that one bare session embeds, alone: median of the rounds.
@@ -76,7 +79,7 @@ pub async fn run(config: &Config) -> Result<Report> {
     }
     let database = folder.path.join("0.db");
     let serve_rss_mib = serve_rss(config, &database).await?;
-    let (bare_call, search) = search_against_bare(config, &database).await?;
+    let (bare_call, search, search_stages_ms) = search_against_bare(config, &database).await?;
     let (alone, together, ingest) = (median(alone), median(together), median(ingest));
     Ok(Report {
         machine: Machine::this(),
@@ -84,6 +87,7 @@ pub async fn run(config: &Config) -> Result<Report> {
         passages: PASSAGES,
         bare_call,
         search,
+        search_stages_ms,
         search_ratio: search.p50_ms / bare_call.p50_ms,
         bare_session_per_second: alone,
         bare_sessions_per_second: together,
@@ -103,7 +107,7 @@ fn sessions(config: &Config) -> usize {
 }
 
 /// Measures a bare call and a search over gRPC for each query in turn, so that a drift of the machine meets both.
-async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latency, Latency)> {
+async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latency, Latency, BTreeMap<String, f64>)> {
     let mut config = config.clone();
     config.store.path = database.to_owned();
     config.grpc.address.set_port(0);
@@ -115,7 +119,7 @@ async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latenc
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(app.run(shutdown.clone()));
     let client = Client::connect(&address).await?;
-    let (mut calls, mut searches) = (Vec::new(), Vec::new());
+    let (mut calls, mut searches, mut stages) = (Vec::new(), Vec::new(), BTreeMap::<String, Vec<f64>>::new());
     for seed in 0..SEARCHES as u64 {
         let query = words(1 << 32 | seed, 6);
         let started = Instant::now();
@@ -126,12 +130,16 @@ async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latenc
             ..proto::SearchRequest::default()
         };
         let started = Instant::now();
-        client.search(request).await?;
+        let answer = client.search(request).await?;
         searches.push(started.elapsed());
+        let mut sums = BTreeMap::<String, f64>::new();
+        answer.timings.into_iter().for_each(|(name, time)| *sums.entry(name).or_default() += time.as_secs_f64() * 1e3);
+        sums.into_iter().for_each(|(name, time)| stages.entry(name).or_default().push(time));
     }
     shutdown.cancel();
     server.await.map_err(|e| Error::internal("the server panicked", e))??;
-    Ok((Latency::of(calls), Latency::of(searches)))
+    let stages = stages.into_iter().map(|(name, times)| (name, median(times))).collect();
+    Ok((Latency::of(calls), Latency::of(searches), stages))
 }
 
 /// Returns the passages a second of `count` sessions, each on a thread, nothing around them.
