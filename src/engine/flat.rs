@@ -21,6 +21,8 @@ use crate::telemetry::metrics;
 
 /// Threads that a configuration may ask for: far beyond any machine, far below what the system refuses.
 const THREADS_MAX: usize = 1_024;
+/// Vectors that are compared on the caller's thread: 6 MB at 384 coordinates, a third of a millisecond from memory.
+const ROWS_HERE_MAX: usize = 4_096;
 
 /// How searches are run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -139,8 +141,11 @@ impl VectorEngine for FlatEngine {
         if snapshot.vectors() == 0 || requests.iter().all(|request| request.limit == 0) {
             return Ok(vec![Found::default(); requests.len()]);
         }
-        let found =
-            self.shared.pool.run(latest(&requests), move |ticket| scan::search(&snapshot, &requests, ticket)).await?;
+        let (pool, deadline) = (&self.shared.pool, latest(&requests));
+        let found = match snapshot.vectors().saturating_mul(requests.len()) {
+            ..=ROWS_HERE_MAX => pool.run_here(deadline, |ticket| scan::search(&snapshot, &requests, ticket))?,
+            _ => pool.run(deadline, move |ticket| scan::search(&snapshot, &requests, ticket)).await?,
+        };
         metrics::engine_scanned(found.iter().map(|found| found.scanned).sum());
         Ok(found)
     }

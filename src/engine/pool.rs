@@ -74,6 +74,15 @@ impl Pool {
         reply.unwrap_or_else(|_| Err(Error::bug("a search ended without an answer")))
     }
 
+    /// Runs work of less than half a millisecond on the calling thread: going to a thread and back would double it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`.
+    pub fn run_here<T>(&self, deadline: Deadline, work: impl FnOnce(&Ticket) -> Result<T>) -> Result<T> {
+        work(&Ticket { deadline, abandoned: Arc::default(), alone: false })
+    }
+
     /// Runs `work`, of which the parallel parts spread over the pool, and returns its result. It is never refused.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.threads.install(work)
