@@ -127,8 +127,8 @@ impl Searcher {
 
     /// Returns the nearest passages: as many as asked for, or enough for `limit` documents.
     ///
-    /// A document can fill many places of the list with its passages, so the list grows until it names enough documents;
-    /// each round fetches only the passages that the one before did not.
+    /// A document can fill many places of the list with its passages, so the list grows until it names enough documents, and
+    /// ends with the passage that does: a rerank pays for each. A round fetches only what the one before did not.
     async fn candidates(
         &self,
         query: &Query,
@@ -147,7 +147,10 @@ impl Searcher {
             candidates.extend(timeline.timed(Stage::Hydrate, self.hydrate(query, new, ranked)).await?);
             ranked = found.len();
             let all = ranked < limit || limit >= limits::CANDIDATES_MAX || query.candidates.is_some();
-            if all || rank::documents(&candidates) >= query.limit {
+            let enough = rank::naming(&candidates, query.limit);
+            if all || enough.is_some() {
+                let least = query.candidates.unwrap_or_else(|| query.candidates_default());
+                candidates.truncate(enough.map_or(usize::MAX, |enough| enough.max(least)));
                 return Ok(candidates);
             }
             limit = (limit * 4).min(limits::CANDIDATES_MAX);

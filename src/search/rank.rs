@@ -34,9 +34,11 @@ pub(super) fn join(scored: &[Scored], passages: Vec<Passage>, ranked: usize) -> 
         .collect()
 }
 
-/// Returns how many documents the candidates belong to.
-pub(super) fn documents(candidates: &[Candidate]) -> usize {
-    candidates.iter().map(|c| &c.passage.document).collect::<HashSet<_>>().len()
+/// Returns how many of the first candidates name `documents` documents; `None` when all of them do not.
+pub(super) fn naming(candidates: &[Candidate], documents: usize) -> Option<usize> {
+    let mut seen = HashSet::new();
+    let last = candidates.iter().position(|c| seen.insert(&c.passage.document) && seen.len() == documents)?;
+    Some(last + 1)
 }
 
 /// Orders the candidates, keeps the best of each document, and makes hits of the `limit` best.
@@ -167,6 +169,13 @@ mod tests {
         let ids: Vec<_> = hits.iter().map(|h| (h.id.as_str(), h.score)).collect();
         assert_eq!(ids, [("a", 0.9), ("b", 0.7)]);
         assert_eq!(hits[0].explanation.as_ref().map(|e| e.passages), Some(2));
+    }
+
+    #[test]
+    fn a_list_is_as_long_as_it_takes_to_name_enough_documents() {
+        let list = candidates(&[(1, "a", 0.9), (2, "a", 0.8), (3, "b", 0.7), (4, "c", 0.6)]);
+        assert_eq!(naming(&list, 2), Some(3));
+        assert_eq!(naming(&list, 4), None);
     }
 
     #[test]
