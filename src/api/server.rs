@@ -138,7 +138,9 @@ fn router(config: &Config, parts: Parts) -> Result<Router<Layers>> {
 fn reflection<'b>() -> Result<tonic_reflection::server::Builder<'b>> {
     Ok(tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET))
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // So that clients can read the details of errors.
+        .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET))
 }
 
 fn bad(error: tonic_reflection::server::Error) -> Error {
