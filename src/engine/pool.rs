@@ -74,15 +74,6 @@ impl Pool {
         reply.unwrap_or_else(|_| Err(Error::bug("a search ended without an answer")))
     }
 
-    /// Runs work of less than half a millisecond on the calling thread: going to a thread and back would double it.
-    ///
-    /// # Errors
-    ///
-    /// Those of `work`.
-    pub fn run_here<T>(&self, deadline: Deadline, work: impl FnOnce(&Ticket) -> Result<T>) -> Result<T> {
-        work(&Ticket { deadline, abandoned: Arc::default(), alone: false })
-    }
-
     /// Runs `work`, of which the parallel parts spread over the pool, and returns its result. It is never refused.
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.threads.install(work)
@@ -101,6 +92,11 @@ impl Pool {
 }
 
 impl Ticket {
+    /// Returns the right of work on the calling thread, without the pool: it has one thread, and no caller that can go away.
+    pub fn here(deadline: Deadline) -> Self {
+        Self { deadline, abandoned: Arc::default(), alone: false }
+    }
+
     /// Returns `Ok` while somebody waits for the result.
     ///
     /// # Errors
