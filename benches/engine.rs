@@ -7,6 +7,7 @@ use amalfa::domain::{ChunkId, Deadline, Vector};
 use amalfa::engine::internals::{Kernels, Rotation, Sketch, Top};
 use amalfa::engine::{Accuracy, Change, Config, FlatEngine, Request, Scored, VectorEngine};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use futures::future::try_join_all;
 
 const DIMENSION: usize = 384;
 const SEGMENT_ROWS: usize = 8_192;
@@ -78,7 +79,7 @@ fn searches(criterion: &mut Criterion) {
     group.bench_function("1 % filter", |bencher| bencher.iter(|| runtime.block_on(engine.search(filtered.clone()))));
     let batch: Vec<Request> = (0..32).map(|at| request(20_001 + at, Accuracy::Default)).collect();
     group.bench_function("batch of 32", |bencher| {
-        bencher.iter(|| runtime.block_on(engine.search_batch(batch.clone())));
+        bencher.iter(|| runtime.block_on(try_join_all(batch.iter().cloned().map(|request| engine.search(request)))));
     });
     group.finish();
 }

@@ -36,26 +36,13 @@ pub mod internals {
 #[async_trait]
 pub trait VectorEngine: Send + Sync + 'static {
     /// Returns the nearest vectors, best first; equal scores in rising order of id. Fewer than `limit` only when fewer
-    /// vectors match.
+    /// vectors match. Searches that are under way at once may share a pass over the vectors.
     ///
     /// # Errors
     ///
     /// `Invalid` when the dimension is wrong, `Deadline` or `Cancelled` (the future was dropped) within one block of
     /// work, `Overloaded` when the pool's queue is full.
     async fn search(&self, request: Request) -> Result<Found>;
-
-    /// Answers several requests, in their order; an engine may share one pass over the vectors between them.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::search`]; the first error ends them all.
-    async fn search_batch(&self, requests: Vec<Request>) -> Result<Vec<Found>> {
-        let mut found = Vec::with_capacity(requests.len());
-        for request in requests {
-            found.push(self.search(request).await?);
-        }
-        Ok(found)
-    }
 
     /// Makes a committed change visible to every search that starts after it returns. Searches under way keep the
     /// snapshot they took. Removing what is not there and adding what is there already change nothing.

@@ -160,7 +160,11 @@ impl Searcher {
     /// Turns numbers, the first of which came at place `ranked + 1`, into passages; what was deleted meanwhile, and the
     /// document asked about, are left out.
     async fn hydrate(&self, query: &Query, scored: &[Scored], ranked: usize) -> Result<Vec<Candidate>> {
-        let passages = self.store.passages(scored.iter().map(|s| s.id).collect()).await?;
+        let chunks = scored.iter().map(|s| s.id).collect();
+        let passages = match query.needs_text() {
+            true => self.store.passages(chunks).await?,
+            false => self.store.passages_untold(chunks).await?,
+        };
         let mut candidates = rank::join(scored, passages, ranked);
         if let Target::Document(id) = &query.target {
             candidates.retain(|c| c.passage.document != *id);

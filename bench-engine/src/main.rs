@@ -1,5 +1,6 @@
 //! Compares Amalfa's engine with its peers: same vectors, same machine, one run, in turns.
 
+mod grpc;
 mod measure;
 mod peers;
 mod report;
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use amalfa::domain::{ChunkId, Vector};
 use amalfa::engine::{Accuracy, Change, Config, FlatEngine, IdSet, VectorEngine};
+use amalfa::ingest::{self, Indexer};
+use amalfa::model::Model;
+use amalfa::store::Store;
 use clap::Parser;
 use rayon::prelude::*;
 
@@ -19,20 +23,29 @@ use crate::peers::{BlobScan, Failure, Ours, Peer, SqliteVec, Usearch, engine, lo
 use crate::report::{Load, Point, Report, Restart, Size, Throughput};
 use crate::vectors::{Vectors, recall};
 
+/// Sizes up to which the service is measured over gRPC as well.
+const GRPC_VECTORS_MAX: usize = 100_000;
+
 /// Compares Amalfa's engine with its peers.
 #[derive(Parser)]
 struct Arguments {
     /// Little-endian f32 rows of unit length.
-    #[arg(long, env = "AMALFA_BENCH_VECTORS")]
-    vectors: PathBuf,
+    #[arg(long, env = "AMALFA_BENCH_VECTORS", required_unless_present = "serve")]
+    vectors: Option<PathBuf>,
+    /// Instead of measuring: run the service on this database, as the measurement over gRPC does.
+    #[arg(long, hide = true)]
+    serve: Option<PathBuf>,
     #[arg(long, default_value_t = 384)]
     dimension: usize,
     /// Numbers of vectors; beyond what the file has, real ones are moved a little.
     #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
     sizes: Vec<usize>,
     /// The largest size at which peers take part.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, default_value_t = 1_000_000)]
     peers_max: usize,
+    /// The largest size at which those take part that build a graph, for minutes.
+    #[arg(long, default_value_t = 100_000)]
+    graphs_max: usize,
     #[arg(long, default_value_t = 500)]
     queries: usize,
     #[arg(long, default_value_t = 5)]
@@ -48,7 +61,11 @@ struct Arguments {
 
 fn main() -> Result<(), Failure> {
     let arguments = Arguments::parse();
-    let (real, queries) = Vectors::read(&arguments.vectors, arguments.dimension)?.hold_out(arguments.queries);
+    if let Some(database) = &arguments.serve {
+        return grpc::serve(database, arguments.dimension);
+    }
+    let path = arguments.vectors.as_deref().unwrap_or(Path::new(""));
+    let (real, queries) = Vectors::read(path, arguments.dimension)?.hold_out(arguments.queries);
     let mut report = Report {
         cpu: cpu(),
         cores: std::thread::available_parallelism()?.get(),
@@ -95,11 +112,14 @@ fn measure(arguments: &Arguments, vectors: &Vectors, queries: &Vectors, origin: 
         Box::new(Ours::new(&all, "exact, idle cores", Accuracy::Exact, None)),
     ];
     if vectors.len() <= arguments.peers_max {
-        contestants.extend(rivals(&database, folder.path(), vectors)?);
+        let graphs = vectors.len() <= arguments.graphs_max;
+        contestants.extend(rivals(&database, folder.path(), vectors, graphs)?);
     }
     let mut rows = compare(&mut contestants, queries, &truth, arguments.rounds)?;
     rows.extend(filtered(&one, vectors, queries, arguments.rounds)?);
     drop(contestants);
+    let served = folder.path().join("served.db");
+    grpc::fill(&served, vectors)?;
     Ok(Size {
         vectors: vectors.len(),
         origin,
@@ -107,24 +127,32 @@ fn measure(arguments: &Arguments, vectors: &Vectors, queries: &Vectors, origin: 
         bytes_beyond_f32_per_vector: stats.bytes as f64 / vectors.len() as f64 - 4.0 * vectors.dimension as f64,
         vectors_compared_exactly_mean: compared(&one, queries)?,
         load,
+        grpc: match vectors.len() {
+            ..=GRPC_VECTORS_MAX => Some(grpc::measure(&served, vectors.dimension, queries, &truth)?),
+            _ => None,
+        },
         throughput: throughput(&one, &all, queries)?,
-        restart: restart(&database, queries, vectors.dimension)?,
+        restart: restart(&served, queries, vectors.dimension)?,
     })
 }
 
-fn rivals(database: &Path, folder: &Path, vectors: &Vectors) -> Result<Vec<Box<dyn Peer>>, Failure> {
+fn rivals(database: &Path, folder: &Path, vectors: &Vectors, graphs: bool) -> Result<Vec<Box<dyn Peer>>, Failure> {
     let mut rivals: Vec<Box<dyn Peer>> =
         vec![Box::new(BlobScan::open(database)?), Box::new(SqliteVec::build(vectors)?.0)];
-    let graph = Usearch::build(vectors)?;
-    rivals.extend([64, 128, 512].map(|width| Box::new(graph.with_width(width)) as Box<dyn Peer>));
+    if graphs {
+        let graph = Usearch::build(vectors)?;
+        rivals.extend([64, 128, 512].map(|width| Box::new(graph.with_width(width)) as Box<dyn Peer>));
+    }
     #[cfg(feature = "qdrant")]
     {
         std::fs::create_dir(folder.join("qdrant"))?;
         let exact = peers::Qdrant::build(&folder.join("qdrant"), vectors)?;
-        let graph = exact.optimised(128)?;
+        if graphs {
+            let graph = exact.optimised(128)?;
+            rivals.push(Box::new(graph.with_width(512)));
+            rivals.push(Box::new(graph));
+        }
         rivals.push(Box::new(exact));
-        rivals.push(Box::new(graph.with_width(512)));
-        rivals.push(Box::new(graph));
     }
     let _ = folder;
     Ok(rivals)
@@ -245,25 +273,22 @@ fn rate(engine: &Arc<FlatEngine>, queries: &Vectors, clients: usize) -> Result<f
     Ok(done as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Reads every vector from SQLite into a new engine and searches once.
+/// Opens a database as a starting service does, fills a new engine from it and searches once.
 fn restart(database: &Path, queries: &Vectors, dimension: usize) -> Result<Restart, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_time().build()?;
     let started = Instant::now();
-    let engine = engine(0, dimension)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    let connection = rusqlite::Connection::open(database)?;
-    let mut select = connection.prepare("SELECT id, embedding FROM nodes ORDER BY id")?;
-    let mut rows = select.query([])?;
-    let mut change = Change::default();
-    while let Some(row) = rows.next()? {
-        let vector = Vector::from_le_bytes(row.get_ref(1)?.as_blob()?, dimension)?;
-        change.added.push((ChunkId(row.get::<_, i64>(0)? as u64), vector));
-        if change.added.len() == 32_768 {
-            runtime.block_on(engine.apply(std::mem::take(&mut change)))?;
-        }
-    }
-    runtime.block_on(engine.apply(change))?;
-    runtime.block_on(engine.search(request(queries.row(0), LIMIT, Accuracy::Default)?))?;
-    Ok(Restart { first_answer_s: started.elapsed().as_secs_f64() })
+    runtime.block_on(async {
+        let engine = engine(0, dimension)?;
+        let store = Store::open(&grpc::config(database).store)?;
+        let (config, model) = (ingest::Config::default(), Model::arithmetic(dimension));
+        let indexer = Indexer::new(&config, store.clone(), model, Some(engine.clone()))?;
+        indexer.synchronise().await?;
+        engine.search(request(queries.row(0), LIMIT, Accuracy::Default)?).await?;
+        let first_answer_s = started.elapsed().as_secs_f64();
+        indexer.stop().await?;
+        store.close()?;
+        Ok(Restart { first_answer_s })
+    })
 }
 
 fn load_average() -> String {

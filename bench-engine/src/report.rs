@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::grpc::Grpc;
 use crate::measure::Row;
 
 #[derive(Debug, Serialize)]
@@ -36,6 +37,7 @@ pub struct Size {
     pub load: Load,
     pub restart: Restart,
     pub throughput: Throughput,
+    pub grpc: Option<Grpc>,
 }
 
 /// Adding all vectors in batches of 1,000.
@@ -120,5 +122,6 @@ impl Size {
             throughput.one_thread_per_s,
             throughput.share_of_cores * 100.0,
         );
+        self.grpc.iter().for_each(|grpc| grpc.write(page));
     }
 }

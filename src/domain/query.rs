@@ -32,6 +32,11 @@ pub struct Query {
 }
 
 impl Query {
+    /// Returns whether anybody reads the texts of the passages found.
+    pub fn needs_text(&self) -> bool {
+        self.include.text || self.include.snippet || self.rerank != RerankMode::None
+    }
+
     /// Returns how many passages retrieval begins with when the query does not say.
     ///
     /// Without a rerank, half as many again as hits are wanted: most documents have one passage among the best. With one,

@@ -3,27 +3,26 @@
 //! A vector of `d` coordinates costs `4 d` bytes for itself (on disk, if so configured) and `d / 8 + 12` for its signs, two
 //! factors and its id: 60 at 384 coordinates. A removed vector keeps its place until half of its segment is removed.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::kernels::Kernels;
-use super::pool::{Pool, Ticket};
+use super::pool::{Pool, Reply, Ticket};
 use super::snapshot::{Layout, Snapshot};
 use super::{Change, EngineStats, Found, IdSet, Request, VectorEngine, scan};
-use crate::domain::{Deadline, Vector};
+use crate::domain::Vector;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics;
 
 /// Threads that a configuration may ask for: far beyond any machine, far below what the system refuses.
 const THREADS_MAX: usize = 1_024;
-/// Coordinates that are compared on the caller's thread, where going to another and back would double the time: 4,096
-/// vectors of 384, that is 6 MB, a third of a millisecond from memory.
-const COORDINATES_HERE_MAX: usize = 4_096 * 384;
+/// Searches that share one pass at most: more would gain little and make the first wait for the last.
+const SHARING_MAX: usize = 8;
 
 /// How searches are run.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,6 +53,13 @@ struct Shared {
     current: ArcSwap<Snapshot>,
     writing: Mutex<()>,
     pool: Pool,
+    waiting: Mutex<VecDeque<Waiting>>,
+}
+
+/// A search that waits for a thread.
+struct Waiting {
+    task: scan::Task,
+    reply: Reply<Found>,
 }
 
 impl FlatEngine {
@@ -78,6 +84,7 @@ impl FlatEngine {
             current: ArcSwap::from_pointee(Snapshot::empty(layout)),
             writing: Mutex::new(()),
             pool: Pool::new(config.threads, config.waiting_max)?,
+            waiting: Mutex::default(),
         };
         Ok(Self { dimension, shared: Arc::new(shared) })
     }
@@ -85,6 +92,12 @@ impl FlatEngine {
     /// Returns the instructions that scans use on this machine: `avx512bw`, `avx2`, `portable`.
     pub fn instructions(&self) -> &'static str {
         Kernels::best().name
+    }
+
+    fn submit(&self, waiting: Waiting) {
+        self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(waiting);
+        let shared = Arc::clone(&self.shared);
+        self.shared.pool.spawn(move || shared.serve());
     }
 
     fn check_query(&self, vector: &Vector) -> Result<()> {
@@ -106,14 +119,26 @@ impl FlatEngine {
     }
 }
 
-/// Returns when the most patient of the requests gives up.
-fn latest(requests: &[Request]) -> Deadline {
-    let mut left = requests.iter().map(|request| request.deadline.remaining());
-    let longest = left.try_fold(Duration::ZERO, |longest, left| left.map(|left| left.max(longest)));
-    longest.map_or(Deadline::NONE, Deadline::after)
-}
-
 impl Shared {
+    /// Runs searches that wait, as many in one pass as there are for each thread: one while threads are free, so that it
+    /// answers soonest, and more when they are not, so that all are answered sooner.
+    fn serve(&self) {
+        let waiting = self.take();
+        if waiting.is_empty() {
+            return; // others have taken what this call was for
+        }
+        let (tasks, replies): (Vec<_>, Vec<_>) = waiting.into_iter().map(|one| (one.task, one.reply)).unzip();
+        let alone = self.pool.searches() == 1;
+        let found = scan::search(&self.current.load_full(), &tasks, alone);
+        replies.into_iter().zip(found).for_each(|(reply, found)| drop(reply.send(found)));
+    }
+
+    fn take(&self) -> Vec<Waiting> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = self.pool.searches_per_thread().clamp(1, SHARING_MAX).min(waiting.len());
+        waiting.drain(..count).collect()
+    }
+
     fn apply(&self, change: &Change) {
         // A poisoned lock guards nothing that can be half done: the snapshot is swapped in one step.
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,22 +158,23 @@ impl Shared {
 #[async_trait]
 impl VectorEngine for FlatEngine {
     async fn search(&self, request: Request) -> Result<Found> {
-        Ok(self.search_batch(vec![request]).await?.pop().unwrap_or_default())
-    }
-
-    async fn search_batch(&self, requests: Vec<Request>) -> Result<Vec<Found>> {
-        requests.iter().try_for_each(|request| self.check_query(&request.vector))?;
+        self.check_query(&request.vector)?;
         let snapshot = self.shared.current.load_full();
-        if snapshot.vectors() == 0 || requests.iter().all(|request| request.limit == 0) {
-            return Ok(vec![Found::default(); requests.len()]);
+        if snapshot.vectors() == 0 || request.limit == 0 {
+            return Ok(Found::default());
         }
-        let deadline = latest(&requests);
-        let coordinates = snapshot.vectors().saturating_mul(self.dimension).saturating_mul(requests.len());
-        let found = match coordinates {
-            ..=COORDINATES_HERE_MAX => scan::search(&snapshot, &requests, &Ticket::here(deadline))?,
-            _ => self.shared.pool.run(deadline, move |ticket| scan::search(&snapshot, &requests, ticket)).await?,
+        let found = match snapshot.coordinates() <= snapshot.layout().coordinates_here_max {
+            true => {
+                let ticket = Ticket::here(request.deadline);
+                scan::search(&snapshot, &[(request, ticket)], false).pop().unwrap_or_else(|| Ok(Found::default()))?
+            }
+            false => {
+                let deadline = request.deadline;
+                let submit = |ticket, reply| self.submit(Waiting { task: (request, ticket), reply });
+                self.shared.pool.answer(deadline, submit).await?
+            }
         };
-        metrics::engine_scanned(found.iter().map(|found| found.scanned).sum());
+        metrics::engine_scanned(found.scanned);
         Ok(found)
     }
 

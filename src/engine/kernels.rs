@@ -133,16 +133,20 @@ impl<'a> Aim<'a> {
 fn largest(estimates: &[f32; BLOCK_ROWS], selected: u32) -> f32 {
     let mut best = [f32::NEG_INFINITY; 8];
     for (at, estimates) in estimates.as_chunks::<8>().0.iter().enumerate() {
-        // Almost always all of them: worth a branch, for the masks cost as much as the rest.
-        let byte = (selected >> (8 * at)) as u8;
         for (lane, (best, estimate)) in best.iter_mut().zip(estimates).enumerate() {
-            let excluded = byte != u8::MAX && byte >> lane & 1 == 0;
-            let value = if excluded { f32::NEG_INFINITY } else { *estimate };
-            // `f32::max` would spend instructions on NaN, which cannot occur.
-            *best = if value > *best { value } else { *best };
+            // Almost always all of them: worth a branch, for the masks cost as much as the rest.
+            let excluded = selected != u32::MAX && selected >> (8 * at + lane) & 1 == 0;
+            *best = larger(*best, if excluded { f32::NEG_INFINITY } else { *estimate });
         }
     }
-    best.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    let half: [f32; 4] = std::array::from_fn(|lane| larger(best[lane], best[lane + 4]));
+    larger(larger(half[0], half[2]), larger(half[1], half[3]))
+}
+
+/// `f32::max` would spend instructions on NaN, which cannot occur.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
 }
 
 /// Writes `maxima` with `sums` for one block's look-ups.

@@ -24,8 +24,10 @@ pub struct Pool {
 pub struct Ticket {
     deadline: Deadline,
     abandoned: Arc<AtomicBool>,
-    alone: bool,
 }
+
+/// Where the result of one search goes. Nobody listens any more when the caller went away.
+pub type Reply<T> = oneshot::Sender<Result<T>>;
 
 impl Pool {
     /// Returns a pool of `threads` threads (0 is one per core) on which at most `waiting_max` searches wait.
@@ -44,34 +46,38 @@ impl Pool {
         Ok(Self { threads, places: Semaphore::new(places_max), places_max })
     }
 
-    /// Runs `work` on the pool and returns its result.
+    /// Takes a place, lets `submit` see to it that somebody answers, and waits for the answer.
     ///
     /// # Errors
     ///
-    /// `Overloaded` when too many wait already, `Deadline` as soon as it passes, and the errors of `work`. When the
-    /// returned future is dropped, the ticket given to `work` stops it.
-    pub async fn run<T, W>(&self, deadline: Deadline, work: W) -> Result<T>
-    where
-        T: Send + 'static,
-        W: FnOnce(&Ticket) -> Result<T> + Send + 'static,
-    {
+    /// `Overloaded` when too many wait already, `Deadline` as soon as it passes, and what is answered. When the returned
+    /// future is dropped, the ticket given to `submit` is no longer valid.
+    pub async fn answer<T>(&self, deadline: Deadline, submit: impl FnOnce(Ticket, Reply<T>)) -> Result<T> {
         let _place = self.place()?;
         let abandoned = Arc::new(AtomicBool::new(false));
         let _abandon = AbandonOnDrop(Arc::clone(&abandoned));
-        let ticket = Ticket { deadline, abandoned, alone: self.alone() };
-        let (sender, receiver) = oneshot::channel();
-        self.threads.spawn(move || {
-            let result = ticket.check().and_then(|()| work(&ticket));
-            // Nobody listens any more when the caller went away.
-            let _ = sender.send(result);
-        });
-        let reply = match deadline.remaining() {
-            Some(left) => {
-                tokio::time::timeout(left, receiver).await.map_err(|_| Error::Deadline { what: "retrieve" })?
-            }
-            None => receiver.await,
+        let (reply, answer) = oneshot::channel();
+        submit(Ticket { deadline, abandoned }, reply);
+        let answer = match deadline.remaining() {
+            Some(left) => tokio::time::timeout(left, answer).await.map_err(|_| Error::Deadline { what: "retrieve" })?,
+            None => answer.await,
         };
-        reply.unwrap_or_else(|_| Err(Error::bug("a search ended without an answer")))
+        answer.unwrap_or_else(|_| Err(Error::bug("a search ended without an answer")))
+    }
+
+    /// Runs `work` on one of the threads as soon as one is free.
+    pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        self.threads.spawn(work);
+    }
+
+    /// Returns how many searches there are for each thread, those that wait included, rounded up.
+    pub fn searches_per_thread(&self) -> usize {
+        self.searches().div_ceil(self.threads.current_num_threads())
+    }
+
+    /// Returns how many searches are under way or waiting.
+    pub fn searches(&self) -> usize {
+        self.places_max.saturating_sub(self.places.available_permits())
     }
 
     /// Runs `work`, of which the parallel parts spread over the pool, and returns its result. It is never refused.
@@ -85,16 +91,12 @@ impl Pool {
             TryAcquireError::Closed => Error::bug("the search queue is closed"),
         })
     }
-
-    fn alone(&self) -> bool {
-        self.places.available_permits() + 1 >= self.places_max
-    }
 }
 
 impl Ticket {
     /// Returns the right of work on the calling thread, without the pool: it has one thread, and no caller that can go away.
     pub fn here(deadline: Deadline) -> Self {
-        Self { deadline, abandoned: Arc::default(), alone: false }
+        Self { deadline, abandoned: Arc::default() }
     }
 
     /// Returns `Ok` while somebody waits for the result.
@@ -107,16 +109,6 @@ impl Ticket {
             return Err(Error::Cancelled);
         }
         self.deadline.check("retrieve")
-    }
-
-    /// Returns the same right, ended by `deadline` instead.
-    pub fn until(&self, deadline: Deadline) -> Self {
-        Self { deadline, ..self.clone() }
-    }
-
-    /// Returns whether no other search was under way at the start, so that this one may use every thread.
-    pub fn alone(&self) -> bool {
-        self.alone
     }
 }
 
@@ -134,12 +126,24 @@ mod tests {
 
     use super::*;
 
+    /// Runs `work` on the pool and returns its result.
+    async fn run<T: Send + 'static>(
+        pool: &Pool,
+        deadline: Deadline,
+        work: impl FnOnce(&Ticket) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let submit = |ticket: Ticket, reply: Reply<T>| {
+            pool.spawn(move || drop(reply.send(ticket.check().and_then(|()| work(&ticket)))));
+        };
+        pool.answer(deadline, submit).await
+    }
+
     #[tokio::test]
     async fn work_stops_when_its_future_is_dropped() {
         let pool = Pool::new(1, 0).unwrap();
         let (started, has_started) = mpsc::channel();
         let (stopped, has_stopped) = mpsc::channel();
-        let mut search = Box::pin(pool.run(Deadline::NONE, move |ticket| {
+        let mut search = Box::pin(run(&pool, Deadline::NONE, move |ticket| {
             started.send(()).unwrap();
             let error = loop {
                 if let Err(error) = ticket.check() {
@@ -159,30 +163,30 @@ mod tests {
     async fn a_full_queue_refuses_and_a_free_place_is_reused() {
         let pool = Pool::new(1, 1).unwrap();
         let (release, released) = mpsc::channel::<()>();
-        let mut running = Box::pin(pool.run(Deadline::NONE, move |_| {
+        let mut running = Box::pin(run(&pool, Deadline::NONE, move |_| {
             released.recv().unwrap();
             Ok(())
         }));
-        let mut waiting = Box::pin(pool.run(Deadline::NONE, |_| Ok(())));
+        let mut waiting = Box::pin(run(&pool, Deadline::NONE, |_| Ok(())));
         assert!(futures::poll!(&mut running).is_pending());
         assert!(futures::poll!(&mut waiting).is_pending());
-        assert_eq!(pool.run(Deadline::NONE, |_| Ok(())).await.unwrap_err().kind(), "overloaded");
+        assert_eq!(run(&pool, Deadline::NONE, |_| Ok(())).await.unwrap_err().kind(), "overloaded");
         release.send(()).unwrap();
         running.await.unwrap();
         waiting.await.unwrap();
-        pool.run(Deadline::NONE, |_| Ok(())).await.unwrap();
+        run(&pool, Deadline::NONE, |_| Ok(())).await.unwrap();
     }
 
     #[tokio::test]
     async fn an_expired_deadline_answers_while_the_work_still_waits() {
         let pool = Pool::new(1, 1).unwrap();
         let (release, released) = mpsc::channel::<()>();
-        let mut running = Box::pin(pool.run(Deadline::NONE, move |_| {
+        let mut running = Box::pin(run(&pool, Deadline::NONE, move |_| {
             released.recv().unwrap();
             Ok(())
         }));
         assert!(futures::poll!(&mut running).is_pending());
-        let expired = pool.run(Deadline::after(Duration::from_millis(1)), |_| Ok(())).await;
+        let expired = run(&pool, Deadline::after(Duration::from_millis(1)), |_| Ok(())).await;
         assert_eq!(expired.unwrap_err().kind(), "deadline");
         release.send(()).unwrap();
         running.await.unwrap();
@@ -191,8 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_internal_error_and_the_pool_lives_on() {
         let pool = Pool::new(1, 0).unwrap();
-        let panicked = pool.run(Deadline::NONE, |_| -> Result<()> { panic!("a defect") }).await;
+        let panicked = run(&pool, Deadline::NONE, |_| -> Result<()> { panic!("a defect") }).await;
         assert_eq!(panicked.unwrap_err().kind(), "internal");
-        pool.run(Deadline::NONE, |_| Ok(())).await.unwrap();
+        run(&pool, Deadline::NONE, |_| Ok(())).await.unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! Reading chunks: passages for hits, numbers for filters, vectors for the engine.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -17,15 +18,33 @@ use crate::telemetry::metrics;
 /// Vectors read at a time: 1.5 MB of 384 coordinates each.
 const BATCH_VECTORS: usize = 1_000;
 
+/// Numbers in one part of a parallel scan, fewer in tests: 64 Ki vectors of 384 coordinates are 100 MB.
+const PART_NUMBERS: u64 = if cfg!(test) { 1_000 } else { 1 << 16 };
+/// Vectors of a part delivered at a time: 12.6 MB of 384 coordinates, as many as the flat engine puts into one segment.
+const PART_BATCH_VECTORS: u64 = if cfg!(test) { 300 } else { 1 << 13 };
+
 /// A stored vector, `None` when it is damaged.
 type Stored = (ChunkId, Option<Vector>);
 
+/// What is read of a passage besides its text, in the order in which [`passage`] takes it.
+const COLUMNS: &str = "c.id, c.ordinal, c.heading_path, d.id, d.source, d.title, d.date, d.type, d.domain, d.metadata";
+
 /// Returns the passages of these chunks, in the order asked; chunks that are gone are left out.
 pub(super) fn passages(connection: &Connection, chunks: &[ChunkId]) -> rusqlite::Result<Vec<Passage>> {
-    let sql = "SELECT c.id AS chunk, c.ordinal, c.heading_path, c.text,
-            d.id, d.source, d.title, d.date, d.type, d.domain, d.metadata
-        FROM chunks AS c JOIN documents AS d ON d.key = c.document WHERE c.id IN (SELECT value FROM json_each(?1))";
-    let found = rows(connection, "SELECT chunks, documents", sql, [numbers(chunks)], passage)?;
+    select(connection, chunks, "c.text")
+}
+
+/// Returns the same with empty texts, whose pages are not read.
+pub(super) fn passages_untold(connection: &Connection, chunks: &[ChunkId]) -> rusqlite::Result<Vec<Passage>> {
+    select(connection, chunks, "''")
+}
+
+fn select(connection: &Connection, chunks: &[ChunkId], text: &str) -> rusqlite::Result<Vec<Passage>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, {text} FROM chunks AS c JOIN documents AS d ON d.key = c.document
+        WHERE c.id IN (SELECT value FROM json_each(?1))"
+    );
+    let found = rows(connection, "SELECT chunks, documents", &sql, [numbers(chunks)], passage)?;
     let mut found: HashMap<ChunkId, Passage> = found.into_iter().map(|passage| (passage.chunk, passage)).collect();
     Ok(chunks.iter().filter_map(|chunk| found.remove(chunk)).collect())
 }
@@ -76,17 +95,30 @@ pub(super) fn document_vectors(connection: &Connection, id: &DocumentId) -> Resu
     Ok(keep_sound(stored).into_iter().map(|(_, vector)| vector).collect())
 }
 
-/// Calls `each` with every sound vector of one snapshot, in order of number, in batches; returns how many there were.
-pub(super) fn scan(connection: &Connection, mut each: impl FnMut(Vec<(ChunkId, Vector)>)) -> Result<u64, Failure> {
+/// Returns ranges of numbers that together hold every stored vector, each [`PART_NUMBERS`] wide.
+pub(super) fn parts(connection: &Connection) -> rusqlite::Result<Vec<Range<u64>>> {
+    let sql = "SELECT min(chunk), max(chunk) FROM embeddings INDEXED BY embedding_numbers";
+    let bounds = row(connection, "SELECT embeddings", sql, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let Some((Some(first), Some(last))): Option<(Option<u64>, Option<u64>)> = bounds else { return Ok(Vec::new()) };
+    let starts = (first..=last).step_by(PART_NUMBERS as usize);
+    Ok(starts.map(|start| start..start.saturating_add(PART_NUMBERS)).collect())
+}
+
+/// Calls `each` with every sound vector of a part, in order of number, in batches; returns how many there were.
+pub(super) fn scan(
+    connection: &Connection,
+    part: Range<u64>,
+    each: impl Fn(Vec<(ChunkId, Vector)>),
+) -> Result<u64, Failure> {
     let snapshot = connection.unchecked_transaction()?;
     let Some(dimension) = meta::dimension(&snapshot)? else { return Ok(0) };
-    let sql = "SELECT chunk, vector FROM embeddings WHERE chunk > ?1 ORDER BY chunk LIMIT ?2";
-    let (mut after, mut delivered) = (ChunkId(0), 0);
+    let sql = "SELECT chunk, vector FROM embeddings WHERE chunk >= ?1 AND chunk < ?2 ORDER BY chunk LIMIT ?3";
+    let (mut from, mut delivered) = (part.start, 0);
     loop {
-        let params = [after.0, BATCH_VECTORS as u64];
+        let params = [from, part.end, PART_BATCH_VECTORS];
         let batch = rows(&snapshot, "SELECT embeddings", sql, params, |row| stored(row, dimension))?;
         let Some((last, _)) = batch.last() else { return Ok(delivered) };
-        after = *last;
+        from = last.0 + 1;
         let sound = keep_sound(batch);
         delivered += sound.len() as u64;
         each(sound);
@@ -123,18 +155,19 @@ fn keep_sound(stored: Vec<Stored>) -> Vec<(ChunkId, Vector)> {
     sound
 }
 
+/// Reads by place, not by name: names would be compared for every column of every row.
 fn passage(row: &Row<'_>) -> rusqlite::Result<Passage> {
     Ok(Passage {
-        chunk: ChunkId(row.get("chunk")?),
-        document: document_id(row, "id")?,
-        source: row.get("source")?,
-        title: row.get("title")?,
-        date: date(row)?,
-        kind: row.get("type")?,
-        domain: row.get("domain")?,
-        metadata: json(row, "metadata")?,
-        ordinal: row.get("ordinal")?,
-        heading_path: json(row, "heading_path")?,
-        text: row.get("text")?,
+        chunk: ChunkId(row.get(0)?),
+        ordinal: row.get(1)?,
+        heading_path: json(row, 2)?,
+        document: document_id(row, 3)?,
+        source: row.get(4)?,
+        title: row.get(5)?,
+        date: date(row, 6)?,
+        kind: row.get(7)?,
+        domain: row.get(8)?,
+        metadata: json(row, 9)?,
+        text: row.get(10)?,
     })
 }

@@ -1,7 +1,9 @@
 //! Columns back into words of the domain. A column that cannot be read is damaged: the error names it, never its content.
 
-use rusqlite::Row;
+use std::fmt::Display;
+
 use rusqlite::types::{FromSql, Type};
+use rusqlite::{Row, RowIndex};
 use serde::de::DeserializeOwned;
 
 use crate::domain::{DocumentId, EdgeKind};
@@ -9,39 +11,44 @@ use crate::domain::{DocumentId, EdgeKind};
 /// A column whose content is not what this code writes.
 #[derive(Debug, thiserror::Error)]
 #[error("column {0} holds what was never written there")]
-struct Damaged(&'static str);
+struct Damaged(String);
 
-/// Returns the column `name`, read by `parse`.
+/// A column's name, or its place where a row is read so often that comparing names would count.
+pub(super) trait Column: RowIndex + Display + Copy {}
+
+impl<T: RowIndex + Display + Copy> Column for T {}
+
+/// Returns a column, read by `parse`.
 pub(super) fn parsed<S: FromSql, T>(
     row: &Row<'_>,
-    name: &'static str,
+    column: impl Column,
     parse: impl FnOnce(S) -> Option<T>,
 ) -> rusqlite::Result<T> {
-    let damaged = || rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(Damaged(name)));
-    parse(row.get(name)?).ok_or_else(damaged)
+    let damaged = || Damaged(column.to_string());
+    parse(row.get(column)?).ok_or_else(|| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(damaged())))
 }
 
-/// Returns the column `name`, a document's id.
-pub(super) fn document_id(row: &Row<'_>, name: &'static str) -> rusqlite::Result<DocumentId> {
-    parsed(row, name, |id: String| DocumentId::parse(name, id).ok())
+/// Returns a document's id.
+pub(super) fn document_id(row: &Row<'_>, column: impl Column) -> rusqlite::Result<DocumentId> {
+    parsed(row, column, |id: String| DocumentId::parse("id", id).ok())
 }
 
-/// Returns the column `name`, JSON.
-pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, name: &'static str) -> rusqlite::Result<T> {
-    parsed(row, name, |json: String| serde_json::from_str(&json).ok())
+/// Returns JSON.
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: impl Column) -> rusqlite::Result<T> {
+    parsed(row, column, |json: String| serde_json::from_str(&json).ok())
 }
 
-/// Returns the column `date`.
-pub(super) fn date(row: &Row<'_>) -> rusqlite::Result<Option<jiff::civil::Date>> {
-    parsed(row, "date", |date: Option<String>| match date {
+/// Returns a day, if there is one.
+pub(super) fn date(row: &Row<'_>, column: impl Column) -> rusqlite::Result<Option<jiff::civil::Date>> {
+    parsed(row, column, |date: Option<String>| match date {
         Some(date) => date.parse().ok().map(Some),
         None => Some(None),
     })
 }
 
-/// Returns the column `name`, milliseconds since 1970.
-pub(super) fn time_ms(row: &Row<'_>, name: &'static str) -> rusqlite::Result<jiff::Timestamp> {
-    parsed(row, name, |time_ms| jiff::Timestamp::from_millisecond(time_ms).ok())
+/// Returns a time, stored as milliseconds since 1970.
+pub(super) fn time_ms(row: &Row<'_>, column: impl Column) -> rusqlite::Result<jiff::Timestamp> {
+    parsed(row, column, |time_ms| jiff::Timestamp::from_millisecond(time_ms).ok())
 }
 
 /// Returns the kind of edge that the database calls `word`.

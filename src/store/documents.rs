@@ -108,7 +108,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<DocumentRecord> {
         id: document_id(row, "id")?,
         source: row.get("source")?,
         title: row.get("title")?,
-        date: date(row)?,
+        date: date(row, "date")?,
         kind: row.get("type")?,
         domain: row.get("domain")?,
         metadata: json(row, "metadata")?,

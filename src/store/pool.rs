@@ -43,6 +43,11 @@ impl Pool {
         Self { name, path, connections, permits, timeout }
     }
 
+    /// Returns the number of connections.
+    pub(super) fn len(&self) -> usize {
+        self.connections.max_size() as usize
+    }
+
     /// Runs `work` on a connection, on a blocking thread. Work whose caller goes away is interrupted at its next look.
     pub(super) async fn read<T: Send + 'static>(
         &self,

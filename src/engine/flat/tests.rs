@@ -1,11 +1,13 @@
 //! The engine against a plain map, on hard sets, while written, and at its edges.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use futures::future::{join_all, try_join_all};
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::ChunkId;
+use crate::domain::{ChunkId, Deadline};
 use crate::engine::kernels::Kernels;
 use crate::engine::{Accuracy, Scored, top};
 
@@ -13,8 +15,14 @@ use crate::engine::{Accuracy, Scored, top};
 const SEGMENT_ROWS_MAX: usize = 16;
 
 fn engine() -> FlatEngine {
-    let layout = Layout { segment_rows_max: SEGMENT_ROWS_MAX, sketch_rows_min: 4, ..Layout::new(3) };
-    FlatEngine::with_layout(&Config { threads: 2, waiting_max: 8, ..Config::default() }, layout).unwrap()
+    with_threads(2, 8)
+}
+
+/// Every search goes to the pool.
+fn with_threads(threads: usize, waiting_max: usize) -> FlatEngine {
+    let layout =
+        Layout { segment_rows_max: SEGMENT_ROWS_MAX, sketch_rows_min: 4, coordinates_here_max: 0, ..Layout::new(3) };
+    FlatEngine::with_layout(&Config { threads, waiting_max, ..Config::default() }, layout).unwrap()
 }
 
 fn vector(values: [f32; 3]) -> Vector {
@@ -206,8 +214,8 @@ async fn readers_see_whole_changes_while_a_writer_writes() {
 }
 
 #[tokio::test]
-async fn a_batch_answers_like_its_requests_one_by_one() {
-    let engine = engine();
+async fn searches_at_once_answer_like_one_by_one() {
+    let engine = with_threads(1, 64);
     engine.apply(added((0..500).map(|id| (id, vector([1.0, (id as f32).sin(), (id as f32).cos()]))))).await.unwrap();
     let requests: Vec<Request> = (0..20)
         .map(|at| Request {
@@ -216,11 +224,24 @@ async fn a_batch_answers_like_its_requests_one_by_one() {
             ..request(vector([1.0, at as f32, 2.0]), at as usize)
         })
         .collect();
-    let together = engine.search_batch(requests.clone()).await.unwrap();
+    let together = try_join_all(requests.iter().cloned().map(|request| engine.search(request))).await.unwrap();
     for (request, found) in requests.into_iter().zip(together) {
         assert_eq!(engine.search(request).await.unwrap().scored, found.scored);
     }
-    assert!(engine.search_batch(Vec::new()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn one_that_gives_up_does_not_take_the_others_with_it() {
+    let engine = with_threads(1, 64);
+    engine.apply(added((0..500).map(|id| (id, vector([1.0, (id as f32).sin(), (id as f32).cos()]))))).await.unwrap();
+    let expired = Deadline::after(Duration::ZERO);
+    let searches = (0..20).map(|at| {
+        let deadline = if at % 2 == 0 { expired } else { Deadline::NONE };
+        engine.search(Request { deadline, ..request(vector([1.0, 1.0, 2.0]), 5) })
+    });
+    for (at, found) in join_all(searches).await.into_iter().enumerate() {
+        assert_eq!(found.map_err(|error| error.kind()).map(|f| f.scored.len()), [Err("deadline"), Ok(5)][at % 2]);
+    }
 }
 
 /// Returns something without a pattern, in (-1, 1).

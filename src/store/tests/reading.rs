@@ -53,14 +53,16 @@ async fn scan(store: &Store) -> (u64, Vec<Vec<(ChunkId, Vector)>>) {
 }
 
 #[tokio::test]
-async fn a_scan_delivers_every_vector_once_in_order_in_batches() {
+async fn a_scan_delivers_every_vector_once_in_batches() {
     let home = Home::new().await;
     let texts = vec!["text"; 2_500];
     let added = home.put(document("a", &texts)).await.added;
     let (count, batches) = scan(&home.store).await;
     assert_eq!(count, 2_500);
-    assert_eq!(batches.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
-    assert_eq!(batches.concat(), added);
+    assert!(batches.iter().all(|batch| batch.len() <= 300 && batch.is_sorted_by_key(|(chunk, _)| *chunk)));
+    let mut scanned = batches.concat();
+    scanned.sort_by_key(|(chunk, _)| *chunk);
+    assert_eq!(scanned, added);
 }
 
 #[tokio::test]
