@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::client::{Answer, Client, Ranking};
+pub use self::client::{Client, Ranking, Timed};
 pub use self::convert::{query, rerank};
 pub use self::server::{Parts, Server};
 

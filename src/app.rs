@@ -15,8 +15,8 @@ use crate::engine::{FlatEngine, VectorEngine};
 use crate::error::{Error, Result};
 use crate::health::{Health, State};
 use crate::ingest::Indexer;
-use crate::model::Model;
-use crate::search::Searcher;
+use crate::model::{CrossEncoder, Llm, Model};
+use crate::search::{Rerankers, Searcher};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -70,7 +70,8 @@ impl Core {
         let indexer = Indexer::new(&config.ingest, store.clone(), model.clone(), Some(engine.clone()))?;
         indexer.check_model().await?;
         indexer.synchronise().await?;
-        let searcher = Searcher::new(store.clone(), engine.clone(), model.clone());
+        let searcher = Searcher::new(&config.search, store.clone(), engine.clone(), model.clone())?;
+        let searcher = searcher.with_rerankers(load_rerankers(config).await?);
         Ok(Self { store, model, engine, searcher, indexer })
     }
 
@@ -118,6 +119,13 @@ pub async fn open_store(config: &Config) -> Result<Store> {
 pub async fn load_model(config: &Config) -> Result<Model> {
     let config = config.model.clone();
     blocking(move || Model::load(&config)).await
+}
+
+/// Loads the cross-encoder and makes ready for the language model, where they are configured.
+async fn load_rerankers(config: &Config) -> Result<Rerankers> {
+    let (cross_encoder, onnxruntime) = (config.cross_encoder.clone(), config.model.onnxruntime.clone());
+    let cross_encoder = blocking(move || CrossEncoder::load(&cross_encoder, onnxruntime.as_deref())).await?;
+    Ok(Rerankers { config: config.rerank.clone(), cross_encoder, llm: Llm::new(&config.llm)? })
 }
 
 /// A service that is bound and loaded, ready to run.
@@ -194,7 +202,7 @@ impl Bound {
         let Self { health, grpc, admin } = self;
         health.report("store", State::Serving);
         health.report("indexer", State::Serving);
-        health.report("model", model_state(&core.model));
+        health.report("model", model_state(&core));
         App { core, health, grpc, admin }
     }
 }
@@ -207,7 +215,7 @@ async fn watch(core: Core, health: Health, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        health.report("model", model_state(&core.model));
+        health.report("model", model_state(&core));
         health.report("indexer", indexer_state(&core.indexer));
         health.report(
             "store",
@@ -219,9 +227,13 @@ async fn watch(core: Core, health: Health, stop: CancellationToken) {
     }
 }
 
-fn model_state(model: &Model) -> State {
-    match &model.self_test().warning {
-        _ if !model.healthy() => State::Down("a model thread has ended; restart the service".to_owned()),
+fn model_state(core: &Core) -> State {
+    match &core.model.self_test().warning {
+        _ if !core.model.healthy() => State::Down("a model thread has ended; restart the service".to_owned()),
+        // Searches still answer, in the order before it.
+        _ if !core.searcher.rerankers_healthy() => {
+            State::Degraded("a thread of the cross-encoder has ended; restart the service".to_owned())
+        }
         Some(warning) => State::Degraded(warning.clone()),
         None => State::Serving,
     }

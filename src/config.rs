@@ -25,6 +25,14 @@ pub struct Config {
     pub model: crate::model::Config,
     /// The vector engine.
     pub engine: crate::engine::Config,
+    /// What a search does when it does not say.
+    pub search: crate::search::Config,
+    /// Reranking.
+    pub rerank: crate::search::RerankConfig,
+    /// The cross-encoder, if there is one.
+    pub cross_encoder: crate::model::CrossEncoderConfig,
+    /// The language model, if there is one. Setting `llm.endpoint` sends texts to it.
+    pub llm: crate::model::LlmConfig,
     /// Ingest.
     pub ingest: crate::ingest::Config,
     /// Logs, metrics and traces.

@@ -5,6 +5,7 @@
 mod deadline;
 mod document;
 mod filter;
+mod hit;
 pub mod limits;
 mod query;
 mod vector;
@@ -14,5 +15,9 @@ pub use document::{
     Chunk, ChunkId, Document, DocumentId, DocumentRecord, Edge, EdgeKind, ModelIdentity, Passage, Pooling, Reference,
 };
 pub use filter::{Condition, Filter, Test};
-pub use query::{Accuracy, Explanation, Hit, Include, Query, RerankMode, RetrievalMode, Target};
+pub use hit::{
+    Answer, Degradation, DegradationReason, Explanation, FurtherPassage, Hit, Placement, RerankPlacement, RerankStep,
+    RetrievalExplanation,
+};
+pub use query::{Accuracy, Fusion, Include, LexicalSyntax, Query, RerankMode, RetrievalMode, Target};
 pub use vector::Vector;

@@ -3,6 +3,7 @@
 //! One ONNX Runtime session per thread, one intra-op thread each, one text per call: on CPUs batching gains nothing, and a
 //! dynamically quantised model gives a text another vector in other company. Queries overtake bulk work.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -13,24 +14,31 @@ use sha2::{Digest, Sha256};
 use crate::domain::{Deadline, ModelIdentity, Pooling, Vector};
 use crate::error::{Error, Result};
 use arithmetic::Arithmetic;
-use backend::{Backend, Matrix};
+use backend::{Backend, Matrix, Session};
 pub use bare::Bare;
+pub use cross_encoder::{Config as CrossEncoderConfig, CrossEncoder};
 use late_interaction::{mean_max_sim, unit_rows};
+pub use llm::{Config as LlmConfig, Llm, Protocol as LlmProtocol};
 use onnx::Onnx;
 use runtime::Runtime;
+pub use scored::Scored;
+use scored::{degradation, schedule};
 pub use self_test::SelfTest;
 use source::Source;
 use tokens::{Reading, Tokens};
-use workers::{Operation, Priority, Workers};
+use workers::{EMBEDDING, Operation, Priority, Workers};
 
 mod arithmetic;
 mod backend;
 mod bare;
+mod cross_encoder;
 mod hub;
 mod late_interaction;
+mod llm;
 mod onnx;
 mod places;
 mod runtime;
+mod scored;
 mod self_test;
 mod source;
 mod tokens;
@@ -170,7 +178,7 @@ impl Model {
             query_prefix: identity.query_prefix.clone(),
             passage_prefix: identity.passage_prefix.clone(),
         });
-        let workers = Workers::start(backends, queue_len)?;
+        let workers = Workers::start(&EMBEDDING, backends, queue_len)?;
         Ok(Self(Arc::new(Inner { identity, self_test, reader, workers })))
     }
 
@@ -213,7 +221,7 @@ impl Model {
     /// [`Error::Overloaded`] when the queue is full, [`Error::Deadline`] when time ran out.
     pub async fn embed_query(&self, text: String, deadline: Deadline) -> Result<Embedded> {
         let reader = Arc::clone(&self.0.reader);
-        let work = move |session: &mut dyn Backend| embed(reader.query(&text)?, session);
+        let work = move |session: &mut Session| embed(reader.query(&text)?, session);
         self.0.workers.run_or_refuse(Operation::Query, deadline, work).await
     }
 
@@ -225,7 +233,7 @@ impl Model {
     pub async fn embed_passages(&self, texts: Vec<String>) -> Result<Vec<Embedded>> {
         let embed_one = |text: String| {
             let reader = Arc::clone(&self.0.reader);
-            let work = move |session: &mut dyn Backend| embed(reader.passage(&text)?, session);
+            let work = move |session: &mut Session| embed(reader.passage(&text)?, session);
             self.0.workers.run_when_room(Priority::Bulk, Operation::Passage, Deadline::NONE, work)
         };
         self.in_flight(texts.into_iter().map(embed_one)).await
@@ -236,26 +244,40 @@ impl Model {
     /// Special tokens count like others: leaving them out, on either side, moved nDCG@10 on 70 queries of SciFact by less
     /// than 0.002, and with them an empty passage has a score as well.
     ///
-    /// # Errors
-    ///
-    /// [`Error::Overloaded`] when the queue is full, [`Error::Deadline`] within one passage of the time's end,
-    /// [`Error::Invalid`] when the model gives no token vectors.
-    pub async fn late_interaction(&self, query: String, passages: Vec<String>, deadline: Deadline) -> Result<Vec<f32>> {
-        if passages.is_empty() {
-            return Ok(Vec::new());
+    /// The passages come best first and are scored `batch` after `batch`; what the deadline cuts off has no score.
+    pub async fn late_interaction(
+        &self,
+        query: String,
+        passages: Vec<String>,
+        batch: NonZeroUsize,
+        deadline: Deadline,
+    ) -> Scored {
+        let (count, order) = (passages.len(), schedule(&passages, batch));
+        if count == 0 {
+            return Scored { scores: Vec::new(), degraded: None };
         }
-        let reader = Arc::clone(&self.0.reader);
-        let work = move |session: &mut dyn Backend| token_vectors(reader.query(&query)?, session);
-        let query = Arc::new(self.0.workers.run_or_refuse(Operation::LateInteraction, deadline, work).await?);
-        let score_one = |passage: String| {
-            let (reader, query) = (Arc::clone(&self.0.reader), Arc::clone(&query));
-            let work = move |session: &mut dyn Backend| {
-                let (passage, tokens) = token_vectors(reader.passage(&passage)?, session)?;
-                Ok((mean_max_sim(&query, &passage), tokens))
+        let query = match self.query_tokens(query, deadline).await {
+            Ok(query) => Arc::new(query),
+            Err(error) => return Scored { scores: vec![None; count], degraded: Some(degradation(&error)) },
+        };
+        let passages: Arc<[String]> = passages.into();
+        let score_one = |place: usize| {
+            let (reader, query, passages) = (Arc::clone(&self.0.reader), Arc::clone(&query), Arc::clone(&passages));
+            let work = move |session: &mut Session| {
+                let (passage, tokens) = token_vectors(reader.passage(&passages[place])?, session)?;
+                Ok(((place, mean_max_sim(&query, &passage)), tokens))
             };
             self.0.workers.run_when_room(Priority::Query, Operation::LateInteraction, deadline, work)
         };
-        self.in_flight(passages.into_iter().map(score_one)).await
+        let in_flight = 2 * self.sessions();
+        Scored::collect(count, stream::iter(order).map(score_one).buffer_unordered(in_flight)).await
+    }
+
+    /// Returns the unit vectors of a query's tokens.
+    async fn query_tokens(&self, query: String, deadline: Deadline) -> Result<Matrix> {
+        let reader = Arc::clone(&self.0.reader);
+        let work = move |session: &mut Session| token_vectors(reader.query(&query)?, session);
+        self.0.workers.run_or_refuse(Operation::LateInteraction, deadline, work).await
     }
 
     /// Whether every worker thread is alive and none has panicked.

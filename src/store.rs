@@ -12,6 +12,7 @@ mod edges;
 mod failure;
 mod filter;
 mod inspect;
+mod lexical;
 mod meta;
 mod migrate;
 mod open;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
+pub use lexical::{Config as LexicalConfig, Language, LexicalFound, LexicalQuery};
 pub use records::{Committed, Known, Node, Outcome, Page, PreparedDocument, StoreStats, Write};
 use roaring::RoaringTreemap;
 use rusqlite::{Connection, Transaction};
@@ -53,6 +55,8 @@ pub struct Config {
     /// Bytes of the file that may be memory-mapped; 0 reads through the page cache (a mapped file turns an I/O error
     /// into a SIGBUS).
     pub mmap_bytes: u64,
+    /// How words are indexed and weighed.
+    pub lexical: LexicalConfig,
 }
 
 impl Default for Config {
@@ -63,6 +67,7 @@ impl Default for Config {
             busy_timeout_ms: 10_000,
             pool_timeout_ms: 5_000,
             mmap_bytes: 0,
+            lexical: LexicalConfig::default(),
         }
     }
 }
@@ -71,6 +76,7 @@ impl Default for Config {
 #[derive(Debug, Clone)]
 pub struct Store {
     path: Arc<Path>,
+    lexical: LexicalConfig,
     writer: Pool,
     readers: Pool,
 }
@@ -85,7 +91,7 @@ impl Store {
     /// `Unavailable` when another process holds its lock; `Invalid` for a setting out of range.
     pub fn open(config: &Config) -> Result<Self> {
         let (writer, readers) = open::open(config)?;
-        Ok(Self { path: config.path.as_path().into(), writer, readers })
+        Ok(Self { path: config.path.as_path().into(), lexical: config.lexical.clone(), writer, readers })
     }
 
     /// Returns the database file.
@@ -157,6 +163,23 @@ impl Store {
     /// Returns the chunks with a vector of the documents that meet the filter, which must have been validated.
     pub async fn matching(&self, filter: Filter) -> Result<RoaringTreemap> {
         self.read(move |connection| Ok(chunks::matching(connection, &filter)?)).await
+    }
+
+    /// Returns the passages with the words of a text, best first.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid` for an expression that FTS5 does not understand, `Deadline`.
+    pub async fn lexical(&self, query: LexicalQuery) -> Result<LexicalFound> {
+        let (config, remaining) = (self.lexical.clone(), query.deadline.remaining());
+        let found = self.read(move |connection| lexical::search(connection, &config, &query));
+        match remaining {
+            None => found.await,
+            // A read that nobody waits for is interrupted.
+            Some(remaining) => tokio::time::timeout(remaining, found)
+                .await
+                .unwrap_or(Err(Error::Deadline { what: "lexical retrieval" })),
+        }
     }
 
     /// Returns the vectors of a document's chunks, in their order.

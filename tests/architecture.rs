@@ -19,7 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // `model` only for the type of an embedded text that `search` returns.
     ("api", &["domain", "health", "ingest", "model", "search", "telemetry"]),
     ("admin", &["domain", "health", "telemetry"]),
-    ("config", &["admin", "api", "engine", "ingest", "model", "store", "telemetry"]),
+    ("config", &["admin", "api", "engine", "ingest", "model", "search", "store", "telemetry"]),
 ];
 
 /// A crate, and the modules that alone may name it.
@@ -30,6 +30,8 @@ const KNOWN_BY: &[(&str, &[&str])] = &[
     ("fastembed", &["model"]),
     ("ort", &["model"]),
     ("tokenizers", &["model"]),
+    ("hyper_rustls", &["model"]),
+    ("rustls", &["model"]),
     ("tonic", &["api", "tools"]),
     ("tonic_health", &["api"]),
     ("tonic_reflection", &["api"]),

@@ -120,7 +120,7 @@ fn search_json_has_hits_and_timings_and_filters_work() {
     }
     assert!(answer["timings"]["embed_ms"].as_f64().unwrap() > 0.0);
     let reranked = place.json(&["search", "soup", "--json", "--rerank", "late_interaction", "--explain"]);
-    assert!(reranked["hits"][0]["explanation"]["rerank_score"].is_number());
+    assert!(reranked["hits"][0]["explanation"]["reranked"][0]["score"].is_number());
     let ranking =
         place.json(&["rerank", "how to cook onions", "--json", "--document", "a stone wall", "--id", "docs/soup.md"]);
     assert_eq!(ranking["results"][0]["id"], "docs/soup.md");

@@ -11,8 +11,8 @@ use tonic_health::pb::health_client::HealthClient;
 use super::proto::admin_service_client::AdminServiceClient;
 use super::proto::search_service_client::SearchServiceClient;
 use super::{convert, proto};
-use crate::domain::Hit;
 use crate::domain::limits::MESSAGE_BYTES_MAX;
+use crate::domain::{Answer, RerankStep};
 use crate::error::{Error, Result};
 
 /// How long a server may take to accept a connection.
@@ -28,9 +28,9 @@ pub struct Client {
 
 /// What a search found, and the time of each stage.
 #[derive(Debug, Clone)]
-pub struct Answer {
-    /// Best first.
-    pub hits: Vec<Hit>,
+pub struct Timed {
+    /// What was found.
+    pub answer: Answer,
     /// Stage and time, in order; `total` last.
     pub timings: Vec<(String, Duration)>,
 }
@@ -40,6 +40,8 @@ pub struct Answer {
 pub struct Ranking {
     /// Place in the request, score and id (empty for a text), best first.
     pub results: Vec<(usize, f32, String)>,
+    /// What each step came to, in order.
+    pub steps: Vec<RerankStep>,
     /// Stage and time, in order; `total` last.
     pub timings: Vec<(String, Duration)>,
 }
@@ -62,11 +64,11 @@ impl Client {
     }
 
     /// Searches.
-    pub async fn search(&self, request: proto::SearchRequest) -> Result<Answer> {
+    pub async fn search(&self, request: proto::SearchRequest) -> Result<Timed> {
         let mut client = SearchServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let response = client.search(request).await.map_err(error)?.into_inner();
-        let hits = response.hits.into_iter().map(convert::hit_received).collect::<Result<_>>()?;
-        Ok(Answer { hits, timings: timings(response.timings) })
+        let mut response = client.search(request).await.map_err(error)?.into_inner();
+        let timings = timings(response.timings.take());
+        Ok(Timed { answer: convert::answer_received(response)?, timings })
     }
 
     /// Reranks.
@@ -74,7 +76,8 @@ impl Client {
         let mut client = SearchServiceClient::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let response = client.rerank(request).await.map_err(error)?.into_inner();
         let results = response.results.into_iter().map(|r| (r.index as usize, r.score, r.id)).collect();
-        Ok(Ranking { results, timings: timings(response.timings) })
+        let steps = response.rerank_steps.into_iter().map(convert::rerank_step_received).collect();
+        Ok(Ranking { results, steps, timings: timings(response.timings) })
     }
 
     /// Returns the server's counts, sizes and degradations, in the shape that `amalfa stats --json` prints.

@@ -6,4 +6,6 @@ mod response;
 
 pub(super) use self::request::{PageToken, document, embed, filter, page_size, page_token, search_batch};
 pub use self::request::{query, rerank};
-pub(super) use self::response::{hit, hit_received, item_error, listed, outcome, timings};
+pub(super) use self::response::{
+    answer, answer_received, item_error, listed, outcome, rerank_step, rerank_step_received, timings,
+};

@@ -29,8 +29,9 @@ impl Service {
     async fn search_one(&self, request: SearchRequest, deadline: Deadline) -> Result<SearchResponse> {
         let mut timeline = Timeline::start();
         let query = convert::query(request, self.searcher.dimension(), deadline)?;
-        let hits = self.searcher.search(query, &mut timeline).await?;
-        Ok(SearchResponse { hits: hits.into_iter().map(convert::hit).collect(), timings: convert::timings(&timeline) })
+        let explain = query.include.explain;
+        let answer = self.searcher.search(query, &mut timeline).await?;
+        Ok(convert::answer(answer, &timeline, explain))
     }
 
     async fn batch_item(&self, request: SearchRequest, deadline: Deadline) -> BatchSearchResult {
@@ -70,17 +71,21 @@ impl SearchService for Service {
     async fn rerank(&self, request: Request<RerankRequest>) -> Result<Response<RerankResponse>, Status> {
         let pass = self.gate.enter(request.metadata())?;
         let deadline = pass.deadline;
-        let (query, items, limit) = convert::rerank(request.into_inner()).map_err(status)?;
-        let ids: Vec<_> = items.iter().map(item_id).collect();
+        let reranking = convert::rerank(request.into_inner(), deadline).map_err(status)?;
+        let ids: Vec<_> = reranking.items.iter().map(item_id).collect();
         let mut timeline = Timeline::start();
-        let ranked = pass.run(self.searcher.rerank(query, items, limit, deadline, &mut timeline)).await?;
+        let (ranked, steps) = pass.run(self.searcher.rerank(reranking, &mut timeline)).await?;
         let result = |r: crate::search::Reranked| RerankResult {
             index: r.index as u32,
             score: r.score,
             id: ids[r.index].clone(),
         };
-        let results = ranked.into_iter().map(result).collect();
-        Ok(Response::new(RerankResponse { results, timings: convert::timings(&timeline) }))
+        Ok(Response::new(RerankResponse {
+            results: ranked.into_iter().map(result).collect(),
+            timings: convert::timings(&timeline),
+            degraded: steps.iter().any(|step| step.degraded.is_some()),
+            rerank_steps: steps.into_iter().map(convert::rerank_step).collect(),
+        }))
     }
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {

@@ -1,17 +1,16 @@
 //! `bench`.
 
+mod quality;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use super::output;
-use crate::app::Core;
 use crate::config::Config;
 use crate::error::Result;
-use crate::ingest::{Job, Progress};
-use crate::tools::bench::{overhead, quality, write_json};
+use crate::tools::bench::{overhead, write_json};
 
 /// Measures speed, memory and ranking quality
 #[derive(Debug, Args)]
@@ -29,16 +28,8 @@ enum Kind {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// nDCG@10, recall and MRR on a labelled collection in BEIR layout, which is ingested into --db first
-    #[command(after_help = "Example:\n  amalfa bench quality --db scifact.db --dataset scifact")]
-    Quality {
-        /// Folder with corpus.jsonl, queries.jsonl and qrels.tsv
-        #[arg(long, value_name = "DIR")]
-        dataset: PathBuf,
-        /// Also write the report here, as JSON
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
+    Quality(Box<quality::Quality>),
+    QualityCompare(quality::QualityCompare),
 }
 
 impl Bench {
@@ -50,24 +41,10 @@ impl Bench {
                     write_json(&file, &report)?;
                 }
                 output::json(&report)?;
+                Ok(ExitCode::SUCCESS)
             }
-            Kind::Quality { dataset, output: file } => {
-                let core = Core::build(&config).await?;
-                let paths = vec![dataset.join("corpus.jsonl").display().to_string()];
-                core.indexer.run(Job { paths, ..Job::default() }, Arc::new(Silent)).await?;
-                let report = quality::run(&core, &dataset).await?;
-                core.close().await?;
-                if let Some(file) = file {
-                    write_json(&file, &report)?;
-                }
-                output::json(&report)?;
-            }
+            Kind::Quality(command) => command.run(config).await,
+            Kind::QualityCompare(command) => command.run(),
         }
-        Ok(ExitCode::SUCCESS)
     }
 }
-
-/// Tells nothing.
-struct Silent;
-
-impl Progress for Silent {}

@@ -8,14 +8,14 @@ use clap::{Args, ValueEnum};
 use prost_types::value::Kind;
 
 use super::output;
-use crate::api::{self, Answer, Client, Ranking, proto};
+use crate::api::{self, Client, Ranking, Timed, proto};
 use crate::app::Core;
 use crate::config::Config;
 use crate::domain::Deadline;
 use crate::error::{Error, Result};
 use crate::telemetry::Timeline;
 
-/// How results are put in order.
+/// How results are put in order; the aliases are the words of Amalfa's predecessor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 enum Mode {
@@ -23,14 +23,73 @@ enum Mode {
     None,
     /// MaxSim over token vectors
     LateInteraction,
+    /// A model that reads query and passage together
+    #[value(alias = "bge-m3")]
+    CrossEncoder,
+    /// A language model
+    #[value(alias = "sonar")]
+    Llm,
+    /// Late interaction or cross-encoder, then the language model for the best
+    #[value(alias = "hybrid")]
+    Cascade,
 }
 
 impl Mode {
-    fn to_proto(self) -> i32 {
-        match self {
-            Self::None => proto::RerankMode::None.into(),
-            Self::LateInteraction => proto::RerankMode::LateInteraction.into(),
-        }
+    fn to_proto(mode: Option<Self>) -> i32 {
+        let mode = match mode {
+            None => proto::RerankMode::Unspecified,
+            Some(Self::None) => proto::RerankMode::None,
+            Some(Self::LateInteraction) => proto::RerankMode::LateInteraction,
+            Some(Self::CrossEncoder) => proto::RerankMode::CrossEncoder,
+            Some(Self::Llm) => proto::RerankMode::Llm,
+            Some(Self::Cascade) => proto::RerankMode::Cascade,
+        };
+        mode.into()
+    }
+}
+
+/// How candidates are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Retrieval {
+    /// By meaning
+    Dense,
+    /// By words in common
+    Lexical,
+    /// Both, fused
+    Hybrid,
+}
+
+impl Retrieval {
+    fn to_proto(retrieval: Option<Self>) -> i32 {
+        let mode = match retrieval {
+            None => proto::RetrievalMode::Unspecified,
+            Some(Self::Dense) => proto::RetrievalMode::Dense,
+            Some(Self::Lexical) => proto::RetrievalMode::Lexical,
+            Some(Self::Hybrid) => proto::RetrievalMode::Hybrid,
+        };
+        mode.into()
+    }
+}
+
+/// How two lists become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum FusionMethod {
+    /// The weighted sum of both scores
+    Convex,
+    /// Reciprocal ranks
+    Rrf,
+}
+
+impl FusionMethod {
+    fn to_proto(fusion: Option<Self>) -> i32 {
+        let fusion = match fusion {
+            None => proto::Fusion::Unspecified,
+            Some(Self::Convex) => proto::Fusion::Convex,
+            Some(Self::Rrf) => proto::Fusion::Rrf,
+        };
+        fusion.into()
     }
 }
 
@@ -59,12 +118,30 @@ pub(super) struct Search {
     /// FIELD=VALUE[,VALUE], FIELD>=VALUE or FIELD<=VALUE; fields: id, source, title, date, type, domain, metadata.KEY
     #[arg(long = "filter", value_name = "CONDITION")]
     filters: Vec<String>,
-    /// How hits are put in order
-    #[arg(long, value_enum, default_value = "none")]
-    rerank: Mode,
+    /// How candidates are found [default: search.retrieval]
+    #[arg(long, value_enum)]
+    retrieval: Option<Retrieval>,
+    /// How the lists of a hybrid search become one [default: search.fusion]
+    #[arg(long, value_enum)]
+    fusion: Option<FusionMethod>,
+    /// The dense list's share in a hybrid search, 0 to 1 [default: search.dense_weight]
+    #[arg(long)]
+    dense_weight: Option<f32>,
+    /// Read the text as an FTS5 expression
+    #[arg(long)]
+    fts5: bool,
+    /// How hits are put in order [default: search.rerank]
+    #[arg(long, value_enum)]
+    rerank: Option<Mode>,
+    /// Milliseconds that reranking may take
+    #[arg(long, value_name = "MS")]
+    rerank_time_max: Option<u64>,
     /// Compare every vector in full
     #[arg(long)]
     exact: bool,
+    /// Passages that a hit shows, 1 to 4 [default: 1]
+    #[arg(long)]
+    passages: Option<u32>,
     /// Show the whole passage
     #[arg(long)]
     text_whole: bool,
@@ -74,20 +151,20 @@ pub(super) struct Search {
     /// Ask this server instead of opening the database
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// Print JSON: {"hits": […], "timings": {…}}
+    /// Print JSON: {"hits": […], "rerank_steps": […], "timings": {…}}
     #[arg(long)]
     json: bool,
 }
 
 impl Search {
     pub async fn run(self, config: Config) -> Result<ExitCode> {
-        let (json, server) = (self.json, self.server.clone());
+        let (json, explain, server) = (self.json, self.explain, self.server.clone());
         let request = self.request()?;
-        let answer = match server {
+        let found = match server {
             Some(server) => Client::connect(&server).await?.search(request).await?,
             None => search_here(&config, request).await?,
         };
-        output::answer(&answer, json)?;
+        output::answer(&found, json, explain)?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -100,23 +177,33 @@ impl Search {
             candidates: self.candidates,
             min_score: self.min_score,
             filter: Some(proto::Filter { all }),
-            rerank_mode: self.rerank.to_proto(),
+            retrieval_mode: Retrieval::to_proto(self.retrieval),
+            fusion: FusionMethod::to_proto(self.fusion),
+            dense_weight: self.dense_weight,
+            lexical_syntax: if self.fts5 { proto::LexicalSyntax::Fts5.into() } else { 0 },
+            rerank_mode: Mode::to_proto(self.rerank),
+            rerank_time_max: duration(self.rerank_time_max),
             accuracy: self.exact.then_some(proto::search_request::Accuracy::Exact(true)),
             include_text: self.text_whole,
             explain: self.explain,
+            passages: self.passages,
             ..proto::SearchRequest::default()
         })
     }
 }
 
-async fn search_here(config: &Config, request: proto::SearchRequest) -> Result<Answer> {
+async fn search_here(config: &Config, request: proto::SearchRequest) -> Result<Timed> {
     let core = Core::open(config).await?;
     let query = api::query(request, core.searcher.dimension(), Deadline::NONE)?;
     let mut timeline = Timeline::start();
-    let hits = core.searcher.search(query, &mut timeline).await?;
-    let answer = Answer { hits, timings: timings(&timeline) };
+    let answer = core.searcher.search(query, &mut timeline).await?;
+    let timed = Timed { answer, timings: timings(&timeline) };
     core.close().await?;
-    Ok(answer)
+    Ok(timed)
+}
+
+fn duration(milliseconds: Option<u64>) -> Option<prost_types::Duration> {
+    Duration::from_millis(milliseconds?).try_into().ok()
 }
 
 fn timings(timeline: &Timeline) -> Vec<(String, Duration)> {
@@ -167,10 +254,16 @@ pub(super) struct Rerank {
     /// Results wanted [default: all]
     #[arg(long, short = 'n')]
     limit: Option<u32>,
+    /// What scores
+    #[arg(long, value_enum, default_value = "late_interaction")]
+    mode: Mode,
+    /// Milliseconds that it may take
+    #[arg(long, value_name = "MS")]
+    time_max: Option<u64>,
     /// Ask this server instead of opening the database
     #[arg(long, value_name = "HOST:PORT")]
     server: Option<String>,
-    /// Print JSON: {"results": […], "timings": {…}}
+    /// Print JSON: {"results": […], "rerank_steps": […], "timings": {…}}
     #[arg(long)]
     json: bool,
 }
@@ -195,7 +288,13 @@ impl Rerank {
         use proto::rerank_document::Document::{Id, Text};
         let documents = self.documents.into_iter().map(Text).chain(self.ids.into_iter().map(Id));
         let documents = documents.map(|document| proto::RerankDocument { document: Some(document) }).collect();
-        proto::RerankRequest { query: self.query, documents, limit: self.limit, ..proto::RerankRequest::default() }
+        proto::RerankRequest {
+            query: self.query,
+            documents,
+            rerank_mode: Mode::to_proto(Some(self.mode)),
+            limit: self.limit,
+            rerank_time_max: duration(self.time_max),
+        }
     }
 }
 
@@ -212,11 +311,11 @@ fn lines_from_stdin() -> Result<Vec<String>> {
 async fn rerank_here(config: &Config, request: proto::RerankRequest) -> Result<Ranking> {
     let core = Core::open(config).await?;
     let ids: Vec<_> = request.documents.iter().map(document_id).collect();
-    let (query, items, limit) = api::rerank(request)?;
+    let reranking = api::rerank(request, Deadline::NONE)?;
     let mut timeline = Timeline::start();
-    let ranked = core.searcher.rerank(query, items, limit, Deadline::NONE, &mut timeline).await?;
+    let (ranked, steps) = core.searcher.rerank(reranking, &mut timeline).await?;
     let results = ranked.into_iter().map(|r| (r.index, r.score, ids[r.index].clone())).collect();
-    let ranking = Ranking { results, timings: timings(&timeline) };
+    let ranking = Ranking { results, steps, timings: timings(&timeline) };
     core.close().await?;
     Ok(ranking)
 }
@@ -282,6 +381,13 @@ fn print_tree(prefix: &str, value: &serde_json::Value) {
 mod tests {
     use super::*;
     use proto::condition::Test;
+
+    #[test]
+    fn the_predecessors_words_name_modes() {
+        for (alias, mode) in [("bge-m3", Mode::CrossEncoder), ("sonar", Mode::Llm), ("hybrid", Mode::Cascade)] {
+            assert_eq!(Mode::from_str(alias, false), Ok(mode));
+        }
+    }
 
     #[test]
     fn conditions_read_as_people_write_them() {

@@ -6,6 +6,8 @@
 pub const MESSAGE_BYTES_MAX: usize = 8 << 20;
 /// Bytes of a query's text: far beyond any model's window, short enough to tokenise in a millisecond.
 pub const QUERY_BYTES_MAX: usize = 16 << 10;
+/// Distinct words of a query that lexical retrieval looks for; later ones are left out.
+pub const LEXICAL_TERMS_MAX: usize = 64;
 /// Hits that one search returns when it does not say.
 pub const LIMIT_DEFAULT: usize = 10;
 /// Hits that one search may return.
@@ -38,5 +40,7 @@ pub const FILTER_VALUES_MAX: usize = 1_000;
 pub const PAGE_SIZE_DEFAULT: usize = 50;
 /// Documents on one page of `ListDocuments`; larger requests are coerced down (AIP-158).
 pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Passages that one hit may show.
+pub const HIT_PASSAGES_MAX: usize = 4;
 /// Characters of a snippet.
 pub const SNIPPET_CHARS: usize = 240;

@@ -1,9 +1,10 @@
-//! A search as asked, and what it finds.
+//! A search as asked.
 
-use serde::Serialize;
-use serde_json::{Map, Value};
+use std::time::Duration;
 
-use super::{Deadline, DocumentId, Filter, Vector, limits};
+use serde::{Deserialize, Serialize};
+
+use super::{Deadline, DocumentId, Filter, Vector};
 
 /// A search whose every limit has been checked at the door.
 #[derive(Debug, Clone)]
@@ -19,12 +20,20 @@ pub struct Query {
     pub score_min: Option<f32>,
     /// Which documents may be found.
     pub filter: Filter,
-    /// How candidates are found.
-    pub retrieval: RetrievalMode,
+    /// How candidates are found; the configured way when `None`.
+    pub retrieval: Option<RetrievalMode>,
+    /// How two lists become one; the configured way when `None`.
+    pub fusion: Option<Fusion>,
+    /// The dense list's share, in [0, 1]; as configured when `None`.
+    pub dense_weight: Option<f32>,
+    /// How the words of the query are read.
+    pub lexical_syntax: LexicalSyntax,
     /// How sure to be that nothing nearer was missed.
     pub accuracy: Accuracy,
-    /// How they are put in order.
-    pub rerank: RerankMode,
+    /// How they are put in order; as configured when `None`.
+    pub rerank: Option<RerankMode>,
+    /// Time that reranking may take; what the deadline leaves when `None`.
+    pub rerank_time_max: Option<Duration>,
     /// What a hit carries beside its names.
     pub include: Include,
     /// When the caller stops waiting.
@@ -32,21 +41,29 @@ pub struct Query {
 }
 
 impl Query {
-    /// Returns whether anybody reads the texts of the passages found.
-    pub fn needs_text(&self) -> bool {
-        self.include.text || self.include.snippet || self.rerank != RerankMode::None
+    /// Returns a query for a text with everything else left to its default.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self::of(Target::Text(text.into()))
     }
 
-    /// Returns how many passages retrieval begins with when the query does not say.
-    ///
-    /// Without a rerank, half as many again as hits are wanted: most documents have one passage among the best. With one,
-    /// at least [`limits::CANDIDATES_DEFAULT`], since a rerank can only lift what it sees.
-    pub fn candidates_default(&self) -> usize {
-        let least = match self.rerank {
-            RerankMode::None => 0,
-            RerankMode::LateInteraction => limits::CANDIDATES_DEFAULT,
-        };
-        (self.limit + self.limit.div_ceil(2)).max(least).min(limits::CANDIDATES_MAX)
+    /// Returns a query for a target with everything else left to its default.
+    pub fn of(target: Target) -> Self {
+        Self {
+            target,
+            limit: super::limits::LIMIT_DEFAULT,
+            candidates: None,
+            score_min: None,
+            filter: Filter::default(),
+            retrieval: None,
+            fusion: None,
+            dense_weight: None,
+            lexical_syntax: LexicalSyntax::default(),
+            accuracy: Accuracy::default(),
+            rerank: None,
+            rerank_time_max: None,
+            include: Include::default(),
+            deadline: Deadline::NONE,
+        }
     }
 }
 
@@ -62,12 +79,37 @@ pub enum Target {
 }
 
 /// How candidates are found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RetrievalMode {
     /// By the cosine of embeddings.
-    #[default]
     Dense,
+    /// By the words in common (BM25).
+    Lexical,
+    /// Both, fused.
+    #[default]
+    Hybrid,
+}
+
+/// How the two lists of a hybrid search become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fusion {
+    /// The weighted sum of both scores, each brought to [0, 1] (Bruch et al., arXiv:2210.11934).
+    #[default]
+    Convex,
+    /// The weighted sum of 1 / (60 + rank) (Cormack et al., SIGIR 2009), scaled to [0, 1].
+    Rrf,
+}
+
+/// How the words of a query are read by lexical retrieval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LexicalSyntax {
+    /// Words and nothing else: a passage with any of them is found.
+    #[default]
+    Words,
+    /// An FTS5 expression.
+    Fts5,
 }
 
 /// How sure a search is that it missed nothing nearer. Scores are exact in every case.
@@ -83,8 +125,8 @@ pub enum Accuracy {
     Oversample(u16),
 }
 
-/// How candidates are put in their final order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+/// How candidates are put in their final order. The words after «alias» are those of Amalfa's predecessor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RerankMode {
     /// As they were found.
@@ -92,6 +134,28 @@ pub enum RerankMode {
     None,
     /// MaxSim over token vectors (ColBERT, arXiv:2004.12832), with the embedding model itself.
     LateInteraction,
+    /// A model that reads query and passage together.
+    #[serde(alias = "bge-m3")]
+    CrossEncoder,
+    /// A language model puts the list in order.
+    #[serde(alias = "sonar")]
+    Llm,
+    /// Late interaction or cross-encoder over all candidates, then the language model over the best of them.
+    #[serde(alias = "hybrid")]
+    Cascade,
+}
+
+impl RerankMode {
+    /// Returns the word for it, as in metrics, JSON and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::LateInteraction => "late_interaction",
+            Self::CrossEncoder => "cross_encoder",
+            Self::Llm => "llm",
+            Self::Cascade => "cascade",
+        }
+    }
 }
 
 /// What a hit carries beside its names.
@@ -103,57 +167,24 @@ pub struct Include {
     pub snippet: bool,
     /// How it came to its place.
     pub explain: bool,
+    /// Passages of the document after the best one, at most; under
+    /// [`limits::HIT_PASSAGES_MAX`](super::limits::HIT_PASSAGES_MAX).
+    pub further_passages: usize,
 }
 
-/// One document found, by its best passage.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Hit {
-    /// The document.
-    pub id: DocumentId,
-    /// How good: cosine in [-1, 1] without a rerank, mean MaxSim in [-1, 1] with `late_interaction`. Never rising down
-    /// the list.
-    pub score: f32,
-    /// The document's title.
-    pub title: String,
-    /// Where it came from.
-    pub source: String,
-    /// The day it is of.
-    pub date: Option<jiff::civil::Date>,
-    /// What it is.
-    #[serde(rename = "type")]
-    pub kind: Option<String>,
-    /// What it is about.
-    pub domain: Option<String>,
-    /// The headings above the best passage, outermost first.
-    pub heading_path: Vec<String>,
-    /// The best passage's place in its document, from 0.
-    pub chunk: u32,
-    /// The best passage's beginning, when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub snippet: Option<String>,
-    /// The best passage, when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// The document's other metadata.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub metadata: Map<String, Value>,
-    /// How it came to its place, when asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub explanation: Option<Explanation>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// How a hit came to its place.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Explanation {
-    /// Cosine of the query and the passage.
-    pub dense_score: f32,
-    /// The passage's place after retrieval, from 1.
-    pub dense_rank: u32,
-    /// Mean MaxSim, where a rerank scored this passage.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rerank_score: Option<f32>,
-    /// The document's place in the answer, from 1.
-    pub rank: u32,
-    /// Passages of this document among the candidates.
-    pub passages: u32,
+    #[test]
+    fn rerank_modes_are_known_by_their_words_and_by_the_predecessors() {
+        use RerankMode::{Cascade, CrossEncoder, LateInteraction, Llm, None};
+        for mode in [None, LateInteraction, CrossEncoder, Llm, Cascade] {
+            assert_eq!(serde_json::to_value(mode).unwrap(), mode.as_str());
+            assert_eq!(serde_json::from_value::<RerankMode>(mode.as_str().into()).unwrap(), mode);
+        }
+        for (alias, mode) in [("bge-m3", CrossEncoder), ("sonar", Llm), ("hybrid", Cascade)] {
+            assert_eq!(serde_json::from_value::<RerankMode>(alias.into()).unwrap(), mode);
+        }
+    }
 }

@@ -21,6 +21,9 @@ pub(super) trait Backend: Debug + Send {
     fn token_vectors(&mut self, text: &str) -> Result<Matrix>;
 }
 
+/// What a job of the embedding model's threads is given.
+pub(super) type Session = dyn Backend;
+
 /// Rows of `dimension` coordinates each.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Matrix {

@@ -4,9 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use fastembed::{EmbeddingModel, ModelInfo, OutputKey, TextEmbedding};
+use fastembed::{EmbeddingModel, ModelInfo, OutputKey, TextEmbedding, TextRerank};
 
-use super::Config;
 use crate::domain::Pooling;
 use crate::error::{Error, Result};
 
@@ -52,24 +51,48 @@ pub(super) fn known(name: &str) -> Option<Known> {
     models.iter().find(|info| names(info).contains(&wanted)).map(describe)
 }
 
+/// A model asked for by name, and where it may come from.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    /// The section of the settings that asks for it.
+    pub(super) section: &'static str,
+    pub(super) name: &'a str,
+    pub(super) hub_cache: Option<&'a Path>,
+    pub(super) download: bool,
+}
+
+/// Returns the reranker that fastembed calls by this name, however it is written, or whose authors do.
+pub(super) fn known_reranker(name: &str) -> Option<Known> {
+    // Its authors publish no ONNX file; fastembed takes another's export of the same weights.
+    let wanted = bare(name.strip_prefix("BAAI/").unwrap_or(name));
+    let models = TextRerank::list_supported_models();
+    let info = models.into_iter().find(|info| {
+        let repository = info.model_code.rsplit('/').next().unwrap_or_default();
+        [bare(&format!("{:?}", info.model)), bare(&info.model_code), bare(repository)].contains(&wanted)
+    })?;
+    Some(Known { code: info.model_code, file: info.model_file, more_files: info.additional_files, ..Known::default() })
+}
+
 /// Returns the folder with the model's files, downloading them if that is allowed.
 ///
 /// # Errors
 ///
 /// [`Error::Setup`] when it is not there, saying where it was looked for and how to get it.
-pub(super) fn folder(config: &Config, known: &Known) -> Result<PathBuf> {
-    let caches = caches(config);
+pub(super) fn folder(wanted: &Wanted<'_>, known: &Known) -> Result<PathBuf> {
+    let caches = caches(wanted.hub_cache);
     if let Some(folder) = caches.iter().find_map(|cache| snapshot(cache, known)) {
         return Ok(folder);
     }
-    if config.download {
+    if wanted.download {
         return download(caches.first().map_or(Path::new(".amalfa/hub"), PathBuf::as_path), known);
     }
     let looked: Vec<String> = caches.iter().map(|cache| cache.display().to_string()).collect();
     Err(Error::setup(
-        format!("the model {:?} ({}) is not in the hub cache ({})", config.name, known.code, looked.join(", ")),
-        "set model.download = true to fetch it, model.hub_cache to where it is, or model.dir \
-         to its files",
+        format!("the model {:?} ({}) is not in the hub cache ({})", wanted.name, known.code, looked.join(", ")),
+        format!(
+            "set {0}.download = true to fetch it, {0}.hub_cache to where it is, or {0}.dir to its files",
+            wanted.section
+        ),
     ))
 }
 
@@ -84,15 +107,15 @@ fn download(cache: &Path, known: &Known) -> Result<PathBuf> {
 fn download(_: &Path, known: &Known) -> Result<PathBuf> {
     Err(Error::setup(
         format!("{} is not in the hub cache, and this binary was built without downloads", known.code),
-        "build it with `--features hub`, or put the model's files into a folder and set model.dir to it",
+        "build it with `--features hub`, or put the model's files into a folder and set `dir` to it",
     ))
 }
 
 /// Returns the cache folders in the order in which they are tried: configured, then as the usual tools find theirs.
-fn caches(config: &Config) -> Vec<PathBuf> {
+fn caches(configured: Option<&Path>) -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(cache) = &config.hub_cache {
-        return vec![cache.clone()];
+    if let Some(cache) = configured {
+        return vec![cache.to_path_buf()];
     }
     let home = variable("HOME").or_else(|| variable("USERPROFILE"));
     let places = [
@@ -172,6 +195,16 @@ mod tests {
         let nomic = known("nomic-embed-text-v1.5").unwrap();
         assert_eq!((nomic.query_prefix, nomic.file.as_str()), ("search_query: ", "onnx/model.onnx"));
         assert_eq!(known("bge-m3").unwrap().query_prefix, "");
+    }
+
+    #[test]
+    fn a_reranker_is_known_by_any_of_its_names() {
+        for name in ["bge-reranker-v2-m3", "BGERerankerV2M3", "rozgo/bge-reranker-v2-m3", "BAAI/bge-reranker-v2-m3"] {
+            assert_eq!(known_reranker(name).unwrap().more_files, ["model.onnx.data"], "{name}");
+        }
+        assert_eq!(known_reranker("jina-reranker-v1-turbo-en").unwrap().file, "onnx/model.onnx");
+        assert_eq!(known_reranker("BAAI/bge-reranker-base").unwrap().code, "BAAI/bge-reranker-base");
+        assert_eq!(known_reranker("bge-small-en-v1.5"), None, "an embedding model is no reranker");
     }
 
     #[test]

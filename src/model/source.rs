@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use super::hub::{self, Known};
+use super::hub::{self, Known, Wanted};
 use super::{Config, places};
 use crate::domain::Pooling;
 use crate::error::{Error, Result};
 
 /// Tokens read by a model whose files do not say.
-const TOKENS_DEFAULT: usize = 512;
+pub(super) const TOKENS_DEFAULT: usize = 512;
 /// The least window that leaves room for a prefix, special tokens and some text.
-const TOKENS_MIN: usize = 16;
+pub(super) const TOKENS_MIN: usize = 16;
 /// Where a folder may keep its ONNX file, best first.
 const ONNX_NAMES: [&str; 4] = ["model_int8.onnx", "model.onnx", "onnx/model.onnx", "model_optimized.onnx"];
 
@@ -55,7 +55,13 @@ impl Source {
                 "set model.name to all-minilm-l6-v2 or bge-small-en-v1.5, or model.dir to a folder with an ONNX model",
             ));
         };
-        let folder = hub::folder(config, &known)?;
+        let wanted = Wanted {
+            section: "model",
+            name: &config.name,
+            hub_cache: config.hub_cache.as_deref(),
+            download: config.download,
+        };
+        let folder = hub::folder(&wanted, &known)?;
         let onnx = folder.join(&known.file);
         build(config, config.name.clone(), folder, onnx, Some(known))
     }
@@ -99,7 +105,7 @@ fn from_dir(config: &Config, folder: &Path, known: Option<Known>) -> Result<Sour
 }
 
 /// Returns a folder's ONNX file: one of the usual names, or the only one there is.
-fn onnx_in(folder: &Path) -> Result<PathBuf> {
+pub(super) fn onnx_in(folder: &Path) -> Result<PathBuf> {
     if let Some(path) = ONNX_NAMES.map(|name| folder.join(name)).into_iter().find(|path| path.is_file()) {
         return Ok(path);
     }
@@ -169,7 +175,7 @@ fn window(config: &Config, folder: &Path) -> Result<usize> {
 }
 
 /// Returns a JSON file's content, `Null` when it is missing or damaged: all of these files are optional.
-fn json(folder: &Path, name: &str) -> Value {
+pub(super) fn json(folder: &Path, name: &str) -> Value {
     std::fs::read(folder.join(name)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::Span;
 
-use super::backend::Backend;
+use super::backend::Session;
 use crate::domain::Deadline;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics;
@@ -24,8 +24,23 @@ const BULK_TURN: u64 = 16;
 const BULK_PER_SESSION: usize = 4;
 /// A caller is told to retry within these bounds.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(5));
-/// Names the work in errors.
-const WHAT: &str = "the embedding model";
+
+/// What the threads of one model are called.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// In errors.
+    pub(super) what: &'static str,
+    /// In thread lists, with a number.
+    pub(super) thread: &'static str,
+    /// The queues in metrics: a person's, and that of bulk work.
+    pub(super) queues: [&'static str; 2],
+}
+
+/// The embedding model's threads.
+pub(super) static EMBEDDING: Names = Names { what: "the embedding model", thread: "model", queues: ["query", "bulk"] };
+/// The cross-encoder's; it has no bulk work.
+pub(super) static CROSS_ENCODER: Names =
+    Names { what: "the cross-encoder", thread: "pairs", queues: ["cross_encoder", "bulk"] };
 
 /// What a job is for; the word in metrics and spans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +48,7 @@ pub(super) enum Operation {
     Query,
     Passage,
     LateInteraction,
+    CrossEncoder,
 }
 
 impl Operation {
@@ -41,6 +57,7 @@ impl Operation {
             Self::Query => "query",
             Self::Passage => "passage",
             Self::LateInteraction => "late_interaction",
+            Self::CrossEncoder => "cross_encoder",
         }
     }
 }
@@ -52,30 +69,20 @@ pub(super) enum Priority {
     Bulk,
 }
 
-impl Priority {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Query => "query",
-            Self::Bulk => "bulk",
-        }
-    }
-}
-
 /// What a job returns: its result and the tokens that it read.
 pub(super) type Done<T> = Result<(T, u32)>;
 
-/// The queue and its threads, which end when this is dropped.
-#[derive(Debug)]
-pub(super) struct Workers {
-    shared: Arc<Shared>,
+/// The queue and its threads, which end when this is dropped. Each thread owns a session of type `S`.
+pub(super) struct Workers<S: ?Sized + 'static = Session> {
+    shared: Arc<Shared<S>>,
     threads: Vec<JoinHandle<()>>,
     query_room: Arc<Semaphore>,
     bulk_room: Arc<Semaphore>,
 }
 
-#[derive(Debug, Default)]
-struct Shared {
-    queues: Mutex<Queues>,
+struct Shared<S: ?Sized> {
+    names: &'static Names,
+    queues: Mutex<Queues<S>>,
     /// One per thread, so that the thread to wake can be chosen.
     wakes: Vec<Condvar>,
     panicked: AtomicBool,
@@ -83,41 +90,43 @@ struct Shared {
     job_us: AtomicU64,
 }
 
-#[derive(Default)]
-struct Queues {
-    query: VecDeque<Job>,
-    bulk: VecDeque<Job>,
+struct Queues<S: ?Sized> {
+    names: &'static Names,
+    query: VecDeque<Job<S>>,
+    bulk: VecDeque<Job<S>>,
     /// Threads without work, the latest to finish last: it is woken first, its weights are still in the caches.
     idle: Vec<usize>,
     turn: u64,
     closed: bool,
 }
 
-impl std::fmt::Debug for Queues {
+impl<S: ?Sized> std::fmt::Debug for Workers<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Queues")
-            .field("query", &self.query.len())
-            .field("bulk", &self.bulk.len())
+        let queues = self.shared.lock();
+        f.debug_struct("Workers")
+            .field("threads", &self.threads.len())
+            .field("query", &queues.query.len())
+            .field("bulk", &queues.bulk.len())
             .finish_non_exhaustive()
     }
 }
 
-type Job = Box<dyn FnOnce(&mut dyn Backend) + Send>;
+type Job<S> = Box<dyn FnOnce(&mut S) + Send>;
 
-impl Workers {
+impl<S: ?Sized + Send + 'static> Workers<S> {
     /// Starts a thread per session. `query_len` is how many query jobs may wait.
-    pub(super) fn start(sessions: Vec<Box<dyn Backend>>, query_len: usize) -> Result<Self> {
+    pub(super) fn start(names: &'static Names, sessions: Vec<Box<S>>, query_len: usize) -> Result<Self> {
         let bulk_len = sessions.len() * BULK_PER_SESSION;
         let mut workers = Self {
-            shared: Arc::new(Shared { wakes: sessions.iter().map(|_| Condvar::new()).collect(), ..Shared::default() }),
+            shared: Arc::new(Shared::new(names, sessions.len())),
             threads: Vec::with_capacity(sessions.len()),
             query_room: Arc::new(Semaphore::new(query_len)),
             bulk_room: Arc::new(Semaphore::new(bulk_len)),
         };
-        for (number, session) in sessions.into_iter().enumerate() {
+        for (number, mut session) in sessions.into_iter().enumerate() {
             let shared = Arc::clone(&workers.shared);
-            let thread = std::thread::Builder::new().name(format!("model-{number}"));
-            let thread = thread.spawn(move || shared.work(number, session));
+            let thread = std::thread::Builder::new().name(format!("{}-{number}", names.thread));
+            let thread = thread.spawn(move || shared.work(number, &mut *session));
             workers.threads.push(thread.map_err(|error| Error::internal("a model thread cannot be started", error))?);
         }
         Ok(workers)
@@ -141,7 +150,7 @@ impl Workers {
         &self,
         operation: Operation,
         deadline: Deadline,
-        work: impl FnOnce(&mut dyn Backend) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&mut S) -> Done<T> + Send + 'static,
     ) -> Result<T> {
         let permit = Arc::clone(&self.query_room).try_acquire_owned().map_err(|_| self.overloaded())?;
         self.run(Priority::Query, operation, deadline, permit, work).await
@@ -157,13 +166,13 @@ impl Workers {
         priority: Priority,
         operation: Operation,
         deadline: Deadline,
-        work: impl FnOnce(&mut dyn Backend) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&mut S) -> Done<T> + Send + 'static,
     ) -> Result<T> {
         let room = match priority {
             Priority::Query => &self.query_room,
             Priority::Bulk => &self.bulk_room,
         };
-        let permit = within(deadline, Arc::clone(room).acquire_owned()).await?;
+        let permit = self.within(deadline, Arc::clone(room).acquire_owned()).await?;
         let permit = permit.map_err(|_| Error::bug("the model's queue is closed"))?;
         self.run(priority, operation, deadline, permit, work).await
     }
@@ -174,9 +183,10 @@ impl Workers {
         operation: Operation,
         deadline: Deadline,
         permit: OwnedSemaphorePermit,
-        work: impl FnOnce(&mut dyn Backend) -> Done<T> + Send + 'static,
+        work: impl FnOnce(&mut S) -> Done<T> + Send + 'static,
     ) -> Result<T> {
-        deadline.check(WHAT)?;
+        let what = self.shared.names.what;
+        deadline.check(what)?;
         let (reply, answer) = oneshot::channel();
         let caller = Span::current();
         self.shared.push(
@@ -185,26 +195,33 @@ impl Workers {
                 // Room is made when the job is taken, not when it is done.
                 drop(permit);
                 if !reply.is_closed() {
-                    let result = deadline.check(WHAT).and_then(|()| measured(operation, &caller, || work(session)));
+                    let result = deadline.check(what).and_then(|()| measured(operation, &caller, || work(session)));
                     // The caller may have gone meanwhile.
                     let _ = reply.send(result);
                 }
             }),
         );
-        within(deadline, answer).await?.map_err(|_| Error::bug("a model thread panicked; the log has the details"))?
+        let answer = self.within(deadline, answer).await?;
+        answer.map_err(|_| Error::bug("a model thread panicked; the log has the details"))?
+    }
+
+    async fn within<T>(&self, deadline: Deadline, future: impl Future<Output = T>) -> Result<T> {
+        let Some(left) = deadline.remaining() else { return Ok(future.await) };
+        let what = self.shared.names.what;
+        tokio::time::timeout(left, future).await.map_err(|_| Error::Deadline { what })
     }
 
     fn overloaded(&self) -> Error {
         let waiting = self.shared.lock().query.len() as u64;
         let time_us = self.shared.job_us.load(Ordering::Relaxed) * waiting / self.threads.len().max(1) as u64;
         Error::Overloaded {
-            what: WHAT,
+            what: self.shared.names.what,
             retry_after: Duration::from_micros(time_us).clamp(RETRY_AFTER.0, RETRY_AFTER.1),
         }
     }
 }
 
-impl Drop for Workers {
+impl<S: ?Sized> Drop for Workers<S> {
     /// Lets each thread finish its text, and waits for that. What is still queued is dropped.
     fn drop(&mut self) {
         let mut queues = self.shared.lock();
@@ -220,20 +237,27 @@ impl Drop for Workers {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queues> {
+impl<S: ?Sized> Shared<S> {
+    fn new(names: &'static Names, threads: usize) -> Self {
+        Self {
+            names,
+            queues: Mutex::new(Queues::new(names)),
+            wakes: (0..threads).map(|_| Condvar::new()).collect(),
+            panicked: AtomicBool::new(false),
+            job_us: AtomicU64::new(0),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues<S>> {
         // Nothing that can panic runs under the lock.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, priority: Priority, job: Job) {
+    fn push(&self, priority: Priority, job: Job<S>) {
         let mut queues = self.lock();
-        let queue = match priority {
-            Priority::Query => &mut queues.query,
-            Priority::Bulk => &mut queues.bulk,
-        };
+        let (queue, word) = queues.of(priority);
         queue.push_back(job);
-        metrics::model_queue_len(priority.as_str(), queue.len());
+        metrics::model_queue_len(word, queue.len());
         let woken = queues.idle.pop();
         drop(queues);
         if let Some(thread) = woken {
@@ -241,7 +265,7 @@ impl Shared {
         }
     }
 
-    fn work(&self, thread: usize, mut session: Box<dyn Backend>) {
+    fn work(&self, thread: usize, session: &mut S) {
         while let Some(job) = self.next(thread) {
             let started = Instant::now();
             // A panic must not take the session with it: the other jobs would wait for ever.
@@ -254,7 +278,7 @@ impl Shared {
     }
 
     /// Returns the next job, waiting for one; `None` when the queue is closed.
-    fn next(&self, thread: usize) -> Option<Job> {
+    fn next(&self, thread: usize) -> Option<Job<S>> {
         let mut queues = self.lock();
         loop {
             if queues.closed {
@@ -278,8 +302,21 @@ impl Shared {
     }
 }
 
-impl Queues {
-    fn take(&mut self) -> Option<Job> {
+impl<S: ?Sized> Queues<S> {
+    fn new(names: &'static Names) -> Self {
+        let (query, bulk, idle) = (VecDeque::new(), VecDeque::new(), Vec::new());
+        Self { names, query, bulk, idle, turn: 0, closed: false }
+    }
+
+    /// Returns a queue and its word in metrics.
+    fn of(&mut self, priority: Priority) -> (&mut VecDeque<Job<S>>, &'static str) {
+        match priority {
+            Priority::Query => (&mut self.query, self.names.queues[0]),
+            Priority::Bulk => (&mut self.bulk, self.names.queues[1]),
+        }
+    }
+
+    fn take(&mut self) -> Option<Job<S>> {
         self.turn += 1;
         let bulk_first = self.turn.is_multiple_of(BULK_TURN);
         let priority = match (self.query.is_empty(), self.bulk.is_empty()) {
@@ -289,12 +326,9 @@ impl Queues {
             (false, false) if bulk_first => Priority::Bulk,
             (false, false) => Priority::Query,
         };
-        let queue = match priority {
-            Priority::Query => &mut self.query,
-            Priority::Bulk => &mut self.bulk,
-        };
+        let (queue, word) = self.of(priority);
         let job = queue.pop_front();
-        metrics::model_queue_len(priority.as_str(), queue.len());
+        metrics::model_queue_len(word, queue.len());
         job
     }
 }
@@ -305,7 +339,7 @@ fn measured<T>(operation: Operation, caller: &Span, work: impl FnOnce() -> Done<
     let tokens = tracing::field::Empty;
     let span = match operation {
         Operation::Query => tracing::info_span!(parent: caller, "model", operation = operation.as_str(), tokens),
-        Operation::Passage | Operation::LateInteraction => {
+        Operation::Passage | Operation::LateInteraction | Operation::CrossEncoder => {
             tracing::debug_span!(parent: caller, "model", operation = operation.as_str(), tokens)
         }
     };
@@ -315,13 +349,6 @@ fn measured<T>(operation: Operation, caller: &Span, work: impl FnOnce() -> Done<
     metrics::model_call(operation.as_str(), started.elapsed());
     metrics::model_tokens(operation.as_str(), u64::from(tokens));
     Ok(value)
-}
-
-async fn within<T>(deadline: Deadline, future: impl Future<Output = T>) -> Result<T> {
-    match deadline.remaining() {
-        None => Ok(future.await),
-        Some(left) => tokio::time::timeout(left, future).await.map_err(|_| Error::Deadline { what: WHAT }),
-    }
 }
 
 #[cfg(test)]

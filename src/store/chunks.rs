@@ -126,7 +126,7 @@ pub(super) fn scan(
 }
 
 /// Returns a list parameter for `json_each`: one text of SQL whatever its length.
-fn numbers(chunks: &[ChunkId]) -> String {
+pub(super) fn numbers(chunks: &[ChunkId]) -> String {
     serde_json::Value::from_iter(chunks.iter().map(|chunk| chunk.0)).to_string()
 }
 

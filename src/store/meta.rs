@@ -1,4 +1,4 @@
-//! Single values: the identity of the model, the count of dangling references.
+//! Single values: the identity of the model, the count of dangling references, what the words were indexed with.
 
 use rusqlite::Connection;
 
@@ -9,6 +9,7 @@ use crate::error::Error;
 
 const MODEL_IDENTITY: &str = "model_identity";
 const REFERENCES_DANGLING: &str = "references_dangling";
+const LEXICAL_TOKENIZER: &str = "lexical_tokenizer";
 
 /// Returns the identity of the model that the vectors were made with.
 pub(super) fn model_identity(connection: &Connection) -> Result<Option<ModelIdentity>, Failure> {
@@ -41,6 +42,16 @@ pub(super) fn set_references_dangling(connection: &Connection, count: u64) -> ru
         return Ok(());
     }
     set(connection, REFERENCES_DANGLING, &count.to_string())
+}
+
+/// Returns the tokenizer that the index of words was made with.
+pub(super) fn lexical_tokenizer(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    get(connection, LEXICAL_TOKENIZER)
+}
+
+/// Records the tokenizer that the index of words was made with.
+pub(super) fn set_lexical_tokenizer(connection: &Connection, tokenizer: &str) -> rusqlite::Result<()> {
+    set(connection, LEXICAL_TOKENIZER, tokenizer)
 }
 
 fn get(connection: &Connection, key: &str) -> rusqlite::Result<Option<String>> {

@@ -13,7 +13,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::failure::Failure;
 use super::pool::Pool;
-use super::{Config, migrate};
+use super::{Config, lexical, migrate};
 use crate::error::{Error, Result};
 
 /// The longest timeout that may be configured: SQLite counts milliseconds in 31 bits, and nobody waits for an hour.
@@ -33,6 +33,7 @@ pub(super) fn open(config: &Config) -> Result<(Pool, Pool)> {
     make_folder(&config.path)?;
     let mut first = patiently(config, || first_connection(config)).map_err(|failure| failure.at(&config.path))?;
     migrate::migrate(&mut first, &config.path).map_err(|failure| failure.at(&config.path))?;
+    lexical::prepare(&mut first, config.lexical.language).map_err(|failure| failure.at(&config.path))?;
     probe(&first).map_err(|error| Failure::from(error).at(&config.path))?;
 
     let opener = ScheduledThreadPool::builder().num_threads(1).thread_name_pattern("store-connections").build();
@@ -52,7 +53,8 @@ fn check(config: &Config) -> Result<()> {
     within("store.readers", config.readers as u64, 1, READERS_MAX as u64)?;
     within("store.busy_timeout_ms", config.busy_timeout_ms, 0, TIMEOUT_MS_MAX)?;
     within("store.pool_timeout_ms", config.pool_timeout_ms, 1, TIMEOUT_MS_MAX)?;
-    within("store.mmap_bytes", config.mmap_bytes, 0, MMAP_BYTES_MAX)
+    within("store.mmap_bytes", config.mmap_bytes, 0, MMAP_BYTES_MAX)?;
+    config.lexical.check()
 }
 
 fn make_folder(path: &Path) -> Result<()> {
@@ -139,7 +141,7 @@ fn require_wal(connection: &Connection, path: &Path) -> Result<(), Failure> {
 /// Reads the first row of every table, so that a damaged file is refused now and not in the middle of a request.
 /// Reading all pages (`PRAGMA quick_check`) takes seconds on a large file; a damaged leaf is reported when it is read.
 fn probe(connection: &Connection) -> rusqlite::Result<()> {
-    for table in ["documents", "chunks", "embeddings", "refs", "edges", "meta"] {
+    for table in ["documents", "chunks", "embeddings", "refs", "edges", "meta", "passages"] {
         connection.prepare(&format!("SELECT * FROM {table} LIMIT 1"))?.query([])?.next()?;
     }
     Ok(())

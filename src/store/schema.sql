@@ -65,7 +65,8 @@ CREATE TABLE edges (
 -- Who mentions this document; also what deleting a document looks for.
 CREATE INDEX edges_reverse ON edges (to_document, from_document, kind);
 
--- Single values: `model_identity` (JSON), `references_dangling` (a count).
+-- Single values: `model_identity` (JSON), `references_dangling` (a count), `lexical_tokenizer` (what the words were
+-- indexed with).
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL

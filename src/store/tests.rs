@@ -1,6 +1,7 @@
 //! The store on real files in temporary folders.
 
 mod filters;
+mod lexical;
 mod opening;
 mod reading;
 mod sharing;

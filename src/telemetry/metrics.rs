@@ -35,6 +35,8 @@ static HEAP: [Family<Gauge, 0>; 5] = [
 ];
 static INGEST_CHUNKS: Family<Counter, 0> = Family::counter(&table::INGEST_CHUNKS);
 static INGEST_DOCUMENTS: Family<Counter, 1> = Family::counter(&table::INGEST_DOCUMENTS);
+static LLM_ATTEMPT: Family<Histogram, 1> = Family::histogram(&table::LLM_ATTEMPT);
+static LLM_CIRCUIT: Family<Gauge, 1> = Family::gauge(&table::LLM_CIRCUIT);
 static MODEL_CALL: Family<Histogram, 1> = Family::histogram(&table::MODEL_CALL);
 static MODEL_QUEUE: Family<Gauge, 1> = Family::gauge(&table::MODEL_QUEUE);
 static MODEL_TOKENS: Family<Counter, 1> = Family::counter(&table::MODEL_TOKENS);
@@ -44,6 +46,9 @@ static POOL_PENDING: Family<Gauge, 1> = Family::gauge(&table::POOL_PENDING);
 static POOL_TIMEOUTS: Family<Counter, 1> = Family::counter(&table::POOL_TIMEOUTS);
 static POOL_USE: Family<Histogram, 1> = Family::histogram(&table::POOL_USE);
 static POOL_WAIT: Family<Histogram, 1> = Family::histogram(&table::POOL_WAIT);
+static RERANK_COVERAGE: Family<Histogram, 1> = Family::histogram(&table::RERANK_COVERAGE);
+static RERANK_DEGRADED: Family<Counter, 2> = Family::counter(&table::RERANK_DEGRADED);
+static RERANK_PASSAGES: Family<Counter, 1> = Family::counter(&table::RERANK_PASSAGES);
 static STAGE_TIME: Family<Histogram, 2> = Family::histogram(&table::STAGE_DURATION);
 static STORE_CHUNKS: Family<Gauge, 0> = Family::gauge(&table::STORE_CHUNKS);
 static STORE_DATABASE: Family<Gauge, 0> = Family::gauge(&table::STORE_DATABASE);
@@ -74,12 +79,12 @@ pub fn vectors_damaged(count: u64) {
     VECTORS_DAMAGED.with([]).increment(count);
 }
 
-/// Sets the number of texts waiting for a model session, by `priority`: `query`, `bulk`.
+/// Sets the number of texts waiting for a model session, by `priority`: `query`, `bulk`, `cross_encoder`.
 pub fn model_queue_len(priority: &'static str, len: usize) {
     MODEL_QUEUE.with([priority]).set(len as f64);
 }
 
-/// Counts tokens read by the model, by `operation`: `query`, `passage`, `late_interaction`.
+/// Counts tokens read by the model, by `operation`: `query`, `passage`, `late_interaction`, `cross_encoder`.
 pub fn model_tokens(operation: &'static str, tokens: u64) {
     MODEL_TOKENS.with([operation]).increment(tokens);
 }
@@ -87,6 +92,31 @@ pub fn model_tokens(operation: &'static str, tokens: u64) {
 /// Records one call of the model, by operation.
 pub fn model_call(operation: &'static str, time: Duration) {
     MODEL_CALL.with([operation]).record(time);
+}
+
+/// Records what a reranker came to: how many passages it was to score, and how many it did.
+pub fn rerank_step(mode: &'static str, wanted: u64, covered: u64) {
+    RERANK_PASSAGES.with([mode]).increment(covered);
+    let share = if wanted == 0 { 1.0 } else { covered as f64 / wanted as f64 };
+    RERANK_COVERAGE.with([mode]).record(share);
+}
+
+/// Counts a step of a rerank that was not done in full, by the word of its reason.
+pub fn rerank_degraded(mode: &'static str, reason: &'static str) {
+    RERANK_DEGRADED.with([mode, reason]).increment(1);
+}
+
+/// Records one request to the language model's endpoint, by how it ended: `ok`, `timeout`, `unreachable`, `busy`,
+/// `refused`, `failed`, `invalid`.
+pub fn llm_attempt(outcome: &'static str, time: Duration) {
+    LLM_ATTEMPT.with([outcome]).record(time);
+}
+
+/// Sets the state of the circuit breaker before the language model: `closed`, `half_open`, `open`.
+pub fn llm_circuit(state: &'static str) {
+    for word in table::CIRCUIT_STATES {
+        LLM_CIRCUIT.with([word]).set(f64::from(u8::from(*word == state)));
+    }
 }
 
 /// Sets what the engine holds.
@@ -181,9 +211,14 @@ fn counters_at_zero() {
     for family in [&INGEST_CHUNKS, &ENGINE_SCANNED, &VECTORS_DAMAGED, &VECTORS_UNSEARCHABLE] {
         family.with([]).increment(0);
     }
-    for family in [&INGEST_DOCUMENTS, &MODEL_TOKENS, &POOL_TIMEOUTS, &EXPORT_SPANS] {
+    for family in [&INGEST_DOCUMENTS, &MODEL_TOKENS, &POOL_TIMEOUTS, &EXPORT_SPANS, &RERANK_PASSAGES] {
         for value in family.metric().closed_values() {
             family.with([value]).increment(0);
+        }
+    }
+    for mode in table::RERANKERS {
+        for reason in table::DEGRADATIONS {
+            RERANK_DEGRADED.with([mode, reason]).increment(0);
         }
     }
 }

@@ -18,6 +18,10 @@ pub enum Stage {
     Filter,
     /// Vector to scored chunks.
     Retrieve,
+    /// Words to scored chunks.
+    Lexical,
+    /// Two lists of scored chunks to one.
+    Fuse,
     /// Scored chunks to passages.
     Hydrate,
     /// Passages to their final order.
@@ -30,8 +34,17 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, in the order of the path.
-    pub const ALL: [Self; 7] =
-        [Self::Embed, Self::Filter, Self::Retrieve, Self::Hydrate, Self::Rerank, Self::Commit, Self::Publish];
+    pub const ALL: [Self; 9] = [
+        Self::Embed,
+        Self::Filter,
+        Self::Retrieve,
+        Self::Lexical,
+        Self::Fuse,
+        Self::Hydrate,
+        Self::Rerank,
+        Self::Commit,
+        Self::Publish,
+    ];
 
     /// The words for them.
     pub(super) const WORDS: [&'static str; Self::ALL.len()] = {
@@ -49,6 +62,8 @@ impl Stage {
             Self::Embed => "embed",
             Self::Filter => "filter",
             Self::Retrieve => "retrieve",
+            Self::Lexical => "lexical",
+            Self::Fuse => "fuse",
             Self::Hydrate => "hydrate",
             Self::Rerank => "rerank",
             Self::Commit => "commit",
@@ -96,7 +111,17 @@ impl Timeline {
         result
     }
 
-    /// Returns the stages so far, in order.
+    /// Returns a timeline with the same start, for work beside this one's.
+    pub fn branch(&self) -> Self {
+        Self { started: self.started, stages: Vec::new() }
+    }
+
+    /// Adds the stages of a branch.
+    pub fn join(&mut self, branch: Self) {
+        self.stages.extend(branch.stages);
+    }
+
+    /// Returns the stages so far, in order; those of a branch may have run at the same time as others.
     pub fn stages(&self) -> &[StageTime] {
         &self.stages
     }

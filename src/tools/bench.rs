@@ -72,13 +72,22 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 /// `Setup` when the file cannot be written.
 pub fn write_json(path: &Path, report: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(report).map_err(|e| Error::internal("cannot write JSON", e))?;
+    write_text(path, &(text + "\n"), "choose another --output")
+}
+
+/// Writes a text, making its folder.
+///
+/// # Errors
+///
+/// `Setup` with this advice when the file cannot be written.
+pub fn write_text(path: &Path, text: &str, advice: &str) -> Result<()> {
     let write = || {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        std::fs::write(path, text + "\n")
+        std::fs::write(path, text)
     };
-    write().map_err(|e| Error::setup(format!("cannot write {}: {e}", path.display()), "choose another --output"))
+    write().map_err(|e| Error::setup(format!("cannot write {}: {e}", path.display()), advice))
 }
 
 #[cfg(test)]

@@ -2,12 +2,13 @@
 
 use amalfa::api::proto::search_request::Query;
 use amalfa::api::proto::{
-    AnyOf, BatchSearchRequest, Condition, EmbedPurpose, EmbedRequest, Filter, Range, RerankDocument, RerankMode,
-    RerankRequest, SearchRequest, Vector, batch_search_result, condition, rerank_document,
+    AnyOf, BatchSearchRequest, Condition, EmbedPurpose, EmbedRequest, Filter, Fusion, LexicalSyntax, Range,
+    RerankDocument, RerankMode, RerankRequest, RetrievalMode, SearchRequest, SearchResponse, Vector,
+    batch_search_result, condition, rerank_document,
 };
 use prost_types::value::Kind;
 
-use crate::support::{DIMENSION, Server, document, text_query};
+use crate::support::{DIMENSION, Server, details, document, text_query};
 
 fn value(text: &str) -> prost_types::Value {
     prost_types::Value { kind: Some(Kind::StringValue(text.to_owned())) }
@@ -43,7 +44,7 @@ async fn a_text_finds_its_document_first_with_names_and_timings() {
     assert!(response.hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
     let timings = response.timings.unwrap();
     let stages: Vec<_> = timings.stages.iter().map(|s| s.stage.as_str()).collect();
-    assert_eq!(stages, ["embed", "retrieve", "hydrate"]);
+    assert_eq!(stages, ["embed", "retrieve", "lexical", "fuse", "hydrate"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,7 +80,8 @@ async fn a_vector_of_ours_finds_its_own_text() {
     let query = Some(Query::Vector(Vector { values: embedding.values.iter().map(|v| v * 7.0).collect() }));
     let by_vector =
         server.search().search(SearchRequest { query, ..SearchRequest::default() }).await.unwrap().into_inner();
-    let by_text = server.search().search(text_query("green pear")).await.unwrap().into_inner();
+    let dense = SearchRequest { retrieval_mode: RetrievalMode::Dense.into(), ..text_query("green pear") };
+    let by_text = server.search().search(dense).await.unwrap().into_inner();
     assert_eq!(by_vector.hits.len(), by_text.hits.len());
     for (a, b) in by_vector.hits.iter().zip(&by_text.hits) {
         assert_eq!(a.id, b.id);
@@ -94,9 +96,17 @@ async fn a_long_document_takes_one_place_and_the_limit_is_kept() {
     let mut documents = vec![document("long", &(0..40).map(section).collect::<String>())];
     documents.extend((0..12).map(|n| document(&format!("short{n}"), &format!("a whale and a garden number{n}"))));
     server.upsert(documents).await;
-    let ids = server.find("whale sea ship").await;
-    assert_eq!(ids.len(), 10);
-    assert_eq!(ids.iter().filter(|id| *id == "long").count(), 1);
+    for mode in [RetrievalMode::Dense, RetrievalMode::Lexical, RetrievalMode::Hybrid] {
+        let request = SearchRequest { passages: Some(3), ..text_query("whale sea ship") };
+        let request = SearchRequest { retrieval_mode: mode.into(), ..request };
+        let hits = server.search().search(request).await.unwrap().into_inner().hits;
+        assert_eq!(hits.len(), 10, "{mode:?}");
+        let long: Vec<_> = hits.iter().filter(|hit| hit.id == "long").collect();
+        assert_eq!(long.len(), 1, "{mode:?}");
+        let further = &long[0].further_passages;
+        assert_eq!(further.len(), 2, "{mode:?}");
+        assert!(further.iter().all(|passage| passage.chunk != long[0].chunk && passage.score <= long[0].score));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,7 +161,88 @@ async fn the_bundled_model_finds_by_meaning_and_explains_the_rerank() {
     let hit = &response.hits[0];
     let explanation = hit.explanation.as_ref().unwrap();
     assert_eq!(hit.id, "soup");
-    assert_eq!(explanation.rerank_score, Some(hit.score));
+    assert_eq!(explanation.reranked[0].score, hit.score);
     assert_eq!(explanation.rank, 1);
     assert!(response.timings.unwrap().stages.iter().any(|stage| stage.stage == "rerank"));
+}
+
+async fn found(server: &Server, mode: RetrievalMode, text: &str) -> SearchResponse {
+    let request = SearchRequest { retrieval_mode: mode.into(), explain: true, ..text_query(text) };
+    server.search().search(request).await.unwrap().into_inner()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hybrid_search_finds_what_only_words_and_what_only_meaning_find() {
+    let server = Server::start_with_bundled_model().await;
+    let texts = [
+        ("relay", "Part QX7731 belongs behind the left panel. Tighten it by hand."),
+        ("valve", "Part KT2209 belongs behind the right panel. Tighten it with the wrench."),
+        ("memory", "Every value has one owner, and memory is freed when the owner goes out of scope."),
+        ("soup", "Simmer the onions slowly, then add stock and thyme."),
+    ];
+    server.upsert(texts.iter().map(|(id, text)| document(id, text)).collect()).await;
+    let rare = "which number has KT2209";
+    let paraphrase = "releasing allocated storage automatically";
+    assert!(found(&server, RetrievalMode::Lexical, paraphrase).await.hits.is_empty());
+    let lexical = found(&server, RetrievalMode::Lexical, rare).await;
+    assert_eq!(lexical.hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["valve"]);
+    assert!(lexical.timings.unwrap().stages.iter().all(|stage| stage.stage != "embed"), "words need no model");
+    for (text, expected) in [(rare, "valve"), (paraphrase, "memory")] {
+        assert_eq!(found(&server, RetrievalMode::Hybrid, text).await.hits[0].id, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hybrid_search_explains_where_its_scores_come_from() {
+    let server = fruit().await;
+    let response = found(&server, RetrievalMode::Unspecified, "hard rock of feldspar").await;
+    let retrieval = response.retrieval.unwrap();
+    assert_eq!((retrieval.mode(), retrieval.fusion()), (RetrievalMode::Hybrid, Fusion::Convex));
+    assert_eq!((retrieval.passages, retrieval.dense_candidates, retrieval.lexical_candidates), (3, 3, 1));
+    let explanation = response.hits[0].explanation.clone().unwrap();
+    let (dense, lexical) = (explanation.dense.unwrap(), explanation.lexical.unwrap());
+    assert_eq!((dense.rank, lexical.rank, explanation.fused.unwrap().rank), (1, 1, 1));
+    assert_eq!(explanation.fused.unwrap().score, response.hits[0].score);
+    assert!(response.hits[0].score > dense.score / 2.0 && lexical.score > 0.0);
+    let last = response.hits[2].explanation.clone().unwrap();
+    assert!(last.lexical.is_none() && last.fused.unwrap().score == response.hits[2].score);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weight_fusion_and_filter_are_the_requests_own() {
+    let server = fruit().await;
+    let search = |change: fn(&mut SearchRequest)| {
+        let mut request = text_query("granite of autumn");
+        change(&mut request);
+        let mut client = server.search();
+        async move { client.search(request).await.unwrap().into_inner().hits }
+    };
+    assert_eq!(search(|r| r.dense_weight = Some(0.0)).await[0].id, "granite", "the rarer word");
+    let rrf = search(|r| r.fusion = Fusion::Rrf.into()).await;
+    assert!(rrf[0].score > 0.9 && rrf.windows(2).all(|pair| pair[0].score >= pair[1].score));
+    let pome = filtered("granite of autumn", "type", condition::Test::AnyOf(AnyOf { values: vec![value("pome")] }));
+    for mode in [RetrievalMode::Lexical, RetrievalMode::Hybrid] {
+        let request = SearchRequest { retrieval_mode: mode.into(), ..pome.clone() };
+        let hits = server.search().search(request).await.unwrap().into_inner().hits;
+        assert_eq!(hits.len(), 2, "{mode:?}");
+        assert!(hits.iter().all(|hit| hit.r#type == "pome"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expression_is_understood_or_refused_by_name() {
+    let server = fruit().await;
+    let search = |text: &str| {
+        let request = SearchRequest {
+            retrieval_mode: RetrievalMode::Lexical.into(),
+            lexical_syntax: LexicalSyntax::Fts5.into(),
+            ..text_query(text)
+        };
+        let mut client = server.search();
+        async move { client.search(request).await }
+    };
+    let hits = search("fruit NOT title: pear").await.unwrap().into_inner().hits;
+    assert_eq!(hits.iter().map(|hit| hit.id.as_str()).collect::<Vec<_>>(), ["apple"]);
+    let (code, _, field) = details(&search("fruit AND (").await.unwrap_err());
+    assert_eq!((code, field.as_deref()), (tonic::Code::InvalidArgument, Some("query.text")));
 }

@@ -45,11 +45,12 @@ async fn a_search_leaves_a_tree_of_spans_under_its_callers() {
     let by_name: HashMap<_, _> = spans.iter().map(|span| (span.name.as_str(), span)).collect();
     let root = by_name["amalfa.v1.SearchService/Search"];
     assert_eq!(hex(&root.parent_span_id), caller);
-    for stage in ["embed", "retrieve", "hydrate", "rerank"] {
+    for stage in ["embed", "retrieve", "lexical", "fuse", "hydrate", "rerank"] {
         assert_eq!(by_name[stage].parent_span_id, root.span_id, "{stage} is not right under the call");
     }
-    let statement = by_name.iter().find(|(name, _)| name.starts_with("SELECT")).expect("a span per statement").1;
-    assert_eq!(statement.parent_span_id, by_name["hydrate"].span_id);
+    for (statement, stage) in [("SELECT passages", "lexical"), ("SELECT chunks, documents", "hydrate")] {
+        assert_eq!(by_name[statement].parent_span_id, by_name[stage].span_id, "{statement}");
+    }
     let all = format!("{spans:?}");
     assert!(CANARIES.iter().all(|canary| !all.contains(canary)), "a text is in the spans");
 }

@@ -1,14 +1,15 @@
 //! Requests to domain types: the one place where limits on them are checked.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use crate::api::proto;
 use crate::domain::{
-    Accuracy, Condition, Deadline, Document, DocumentId, Filter, Include, Query, RerankMode, RetrievalMode, Target,
-    Test, Vector, limits,
+    Accuracy, Condition, Deadline, Document, DocumentId, Filter, Fusion, Include, LexicalSyntax, Query, RerankMode,
+    RetrievalMode, Target, Test, Vector, limits,
 };
 use crate::error::{Error, Result};
-use crate::search::{Purpose, RerankItem};
+use crate::search::{Purpose, RerankItem, Reranking};
 
 use super::json::{from_struct, from_value};
 
@@ -29,23 +30,49 @@ pub fn query(request: proto::SearchRequest, dimension: usize, deadline: Deadline
     if request.min_score.is_some_and(f32::is_nan) {
         return Err(Error::invalid("min_score", "is not a number"));
     }
+    let include = include(&request)?;
     let target = target(request.query, dimension)?;
-    let rerank = rerank_mode(request.rerank_mode, RerankMode::None)?;
-    if rerank != RerankMode::None && !matches!(target, Target::Text(_)) {
-        return Err(Error::invalid("rerank_mode", "needs a text query: token vectors are made of words"));
+    let is_text = matches!(target, Target::Text(_));
+    let retrieval = retrieval_mode(request.retrieval_mode)?;
+    if !is_text && matches!(retrieval, Some(RetrievalMode::Lexical | RetrievalMode::Hybrid)) {
+        return Err(Error::invalid("retrieval_mode", "LEXICAL and HYBRID need a text query"));
     }
-    let snippet = request.include_snippet.unwrap_or(true);
+    let rerank = rerank_mode(request.rerank_mode)?;
+    if !is_text && rerank.is_some_and(|mode| mode != RerankMode::None) {
+        return Err(Error::invalid("rerank_mode", "needs a text query: rerankers read words"));
+    }
+    if request.dense_weight.is_some_and(|weight| !(0.0..=1.0).contains(&weight)) {
+        return Err(Error::invalid("dense_weight", "is outside of [0, 1]"));
+    }
     Ok(Query {
         target,
         limit,
         candidates,
         score_min: request.min_score,
         filter: filter(request.filter)?,
-        retrieval: retrieval_mode(request.retrieval_mode)?,
+        retrieval,
+        fusion: fusion(request.fusion)?,
+        dense_weight: request.dense_weight,
+        lexical_syntax: lexical_syntax(request.lexical_syntax)?,
         accuracy: accuracy(request.accuracy)?,
         rerank,
-        include: Include { text: request.include_text, snippet, explain: request.explain },
+        rerank_time_max: rerank_time_max(request.rerank_time_max)?,
+        include,
         deadline,
+    })
+}
+
+fn include(request: &proto::SearchRequest) -> Result<Include> {
+    let passages = request.passages.unwrap_or(1) as usize;
+    if !(1..=limits::HIT_PASSAGES_MAX).contains(&passages) {
+        let message = format!("is {passages}; between 1 and {}", limits::HIT_PASSAGES_MAX);
+        return Err(Error::invalid("passages", message));
+    }
+    Ok(Include {
+        text: request.include_text,
+        snippet: request.include_snippet.unwrap_or(true),
+        explain: request.explain,
+        further_passages: passages - 1,
     })
 }
 
@@ -86,11 +113,32 @@ fn limit(limit: Option<u32>, default: usize, max: usize) -> Result<usize> {
     }
 }
 
-fn retrieval_mode(mode: i32) -> Result<RetrievalMode> {
-    use proto::RetrievalMode::{Dense, Unspecified};
+fn retrieval_mode(mode: i32) -> Result<Option<RetrievalMode>> {
+    use proto::RetrievalMode::{Dense, Hybrid, Lexical, Unspecified};
     match proto::RetrievalMode::try_from(mode) {
-        Ok(Unspecified | Dense) => Ok(RetrievalMode::Dense),
+        Ok(Unspecified) => Ok(None),
+        Ok(Dense) => Ok(Some(RetrievalMode::Dense)),
+        Ok(Lexical) => Ok(Some(RetrievalMode::Lexical)),
+        Ok(Hybrid) => Ok(Some(RetrievalMode::Hybrid)),
         Err(_) => Err(Error::invalid("retrieval_mode", format!("{mode} is not a mode of this server"))),
+    }
+}
+
+fn fusion(fusion: i32) -> Result<Option<Fusion>> {
+    match proto::Fusion::try_from(fusion) {
+        Ok(proto::Fusion::Unspecified) => Ok(None),
+        Ok(proto::Fusion::Convex) => Ok(Some(Fusion::Convex)),
+        Ok(proto::Fusion::Rrf) => Ok(Some(Fusion::Rrf)),
+        Err(_) => Err(Error::invalid("fusion", format!("{fusion} is not a fusion of this server"))),
+    }
+}
+
+fn lexical_syntax(syntax: i32) -> Result<LexicalSyntax> {
+    use proto::LexicalSyntax::{Fts5, Unspecified, Words};
+    match proto::LexicalSyntax::try_from(syntax) {
+        Ok(Unspecified | Words) => Ok(LexicalSyntax::Words),
+        Ok(Fts5) => Ok(LexicalSyntax::Fts5),
+        Err(_) => Err(Error::invalid("lexical_syntax", format!("{syntax} is not a syntax of this server"))),
     }
 }
 
@@ -106,13 +154,22 @@ fn accuracy(accuracy: Option<proto::search_request::Accuracy>) -> Result<Accurac
     }
 }
 
-fn rerank_mode(mode: i32, default: RerankMode) -> Result<RerankMode> {
+fn rerank_mode(mode: i32) -> Result<Option<RerankMode>> {
+    use proto::RerankMode::{Cascade, CrossEncoder, LateInteraction, Llm, None as Unchanged, Unspecified};
     match proto::RerankMode::try_from(mode) {
-        Ok(proto::RerankMode::Unspecified) => Ok(default),
-        Ok(proto::RerankMode::None) => Ok(RerankMode::None),
-        Ok(proto::RerankMode::LateInteraction) => Ok(RerankMode::LateInteraction),
+        Ok(Unspecified) => Ok(None),
+        Ok(Unchanged) => Ok(Some(RerankMode::None)),
+        Ok(LateInteraction) => Ok(Some(RerankMode::LateInteraction)),
+        Ok(CrossEncoder) => Ok(Some(RerankMode::CrossEncoder)),
+        Ok(Llm) => Ok(Some(RerankMode::Llm)),
+        Ok(Cascade) => Ok(Some(RerankMode::Cascade)),
         Err(_) => Err(Error::invalid("rerank_mode", format!("{mode} is not a mode of this server"))),
     }
+}
+
+fn rerank_time_max(time: Option<prost_types::Duration>) -> Result<Option<Duration>> {
+    let positive = |time: prost_types::Duration| Duration::try_from(time).ok().filter(|time| !time.is_zero());
+    time.map(|time| positive(time).ok_or_else(|| Error::invalid("rerank_time_max", "is not over 0"))).transpose()
 }
 
 /// Checks a filter.
@@ -154,20 +211,22 @@ fn text(field: String, text: String) -> Result<String> {
     Ok(text)
 }
 
-/// Checks a rerank; returns its query, candidates and limit.
+/// Checks a rerank.
 ///
 /// # Errors
 ///
 /// `Invalid` naming the field and what is accepted.
-pub fn rerank(request: proto::RerankRequest) -> Result<(String, Vec<RerankItem>, usize)> {
+pub fn rerank(request: proto::RerankRequest, deadline: Deadline) -> Result<Reranking> {
     let query = query_text("query", request.query)?;
     count("documents", request.documents.len(), limits::RERANK_DOCUMENTS_MAX)?;
-    if rerank_mode(request.rerank_mode, RerankMode::LateInteraction)? == RerankMode::None {
+    let mode = rerank_mode(request.rerank_mode)?.unwrap_or(RerankMode::LateInteraction);
+    if mode == RerankMode::None {
         return Err(Error::invalid("rerank_mode", "NONE leaves nothing to do; leave it unset or name a reranker"));
     }
     let limit = limit(request.limit, request.documents.len(), limits::RERANK_DOCUMENTS_MAX)?;
     let items = request.documents.into_iter().enumerate().map(|(at, document)| rerank_item(at, document));
-    Ok((query, items.collect::<Result<_>>()?, limit))
+    let items = items.collect::<Result<_>>()?;
+    Ok(Reranking { query, items, mode, limit, time_max: rerank_time_max(request.rerank_time_max)?, deadline })
 }
 
 fn rerank_item(at: usize, document: proto::RerankDocument) -> Result<RerankItem> {
@@ -289,14 +348,14 @@ mod tests {
     #[test]
     fn what_is_not_set_takes_its_default() {
         let query = search(|_| {}).unwrap();
-        assert_eq!((query.limit, query.candidates, query.rerank), (10, None, RerankMode::None));
+        assert_eq!((query.limit, query.candidates, query.rerank), (10, None, None));
         assert!(query.include.snippet && !query.include.text);
     }
 
     #[test]
     fn every_limit_names_its_field() {
         type Change = fn(&mut proto::SearchRequest);
-        let cases: [(&str, Change); 13] = [
+        let cases: [(&str, Change); 20] = [
             ("query", |r| r.query = None),
             ("query.text", |r| r.query = Some(proto::search_request::Query::Text(" \n".to_owned()))),
             ("query.text", |r| r.query = Some(proto::search_request::Query::Text("x".repeat(1 << 20)))),
@@ -308,7 +367,17 @@ mod tests {
             ("candidates", |r| r.candidates = Some(9)),
             ("min_score", |r| r.min_score = Some(f32::NAN)),
             ("retrieval_mode", |r| r.retrieval_mode = 99),
+            ("retrieval_mode", |r| {
+                r.query = vector(&[1.0, 0.0, 0.0]);
+                r.retrieval_mode = proto::RetrievalMode::Hybrid.into();
+            }),
+            ("passages", |r| r.passages = Some(0)),
+            ("passages", |r| r.passages = Some(5)),
             ("rerank_mode", |r| r.rerank_mode = 99),
+            ("fusion", |r| r.fusion = 99),
+            ("lexical_syntax", |r| r.lexical_syntax = 99),
+            ("dense_weight", |r| r.dense_weight = Some(f32::NAN)),
+            ("rerank_time_max", |r| r.rerank_time_max = Some(prost_types::Duration { seconds: -1, nanos: 0 })),
             ("oversampling", |r| r.accuracy = Some(proto::search_request::Accuracy::Oversampling(0))),
         ];
         for (field, change) in cases {

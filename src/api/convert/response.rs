@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::api::proto;
 use crate::api::status;
-use crate::domain::{DocumentId, DocumentRecord, Explanation, Hit};
+use crate::domain::{
+    Answer, Degradation, DegradationReason, DocumentId, DocumentRecord, Explanation, FurtherPassage, Fusion, Hit,
+    Placement, RerankMode, RerankPlacement, RerankStep, RetrievalExplanation, RetrievalMode,
+};
 use crate::error::{Error, Result};
 use crate::ingest::Outcome;
 use crate::telemetry::Timeline;
@@ -22,8 +25,7 @@ fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }
 
-/// Returns a hit as sent.
-pub(in crate::api) fn hit(hit: Hit) -> proto::Hit {
+fn hit(hit: Hit) -> proto::Hit {
     proto::Hit {
         id: hit.id.to_string(),
         score: hit.score,
@@ -38,24 +40,165 @@ pub(in crate::api) fn hit(hit: Hit) -> proto::Hit {
         text: hit.text.unwrap_or_default(),
         metadata: Some(to_struct(hit.metadata)).filter(|metadata| !metadata.fields.is_empty()),
         explanation: hit.explanation.map(explanation),
+        further_passages: hit.further_passages.into_iter().map(further_passage).collect(),
+    }
+}
+
+fn further_passage(passage: FurtherPassage) -> proto::FurtherPassage {
+    proto::FurtherPassage {
+        chunk: passage.chunk,
+        score: passage.score,
+        heading_path: passage.heading_path,
+        snippet: passage.snippet.unwrap_or_default(),
+        text: passage.text.unwrap_or_default(),
+    }
+}
+
+/// Returns an answer as sent; how candidates were found only when asked for.
+pub(in crate::api) fn answer(answer: Answer, timeline: &Timeline, explain: bool) -> proto::SearchResponse {
+    let steps: Vec<_> = answer.rerank_steps.into_iter().map(rerank_step).collect();
+    proto::SearchResponse {
+        hits: answer.hits.into_iter().map(hit).collect(),
+        timings: timings(timeline),
+        degraded: steps.iter().any(|step| !step.degraded_reason.is_empty()),
+        rerank_steps: steps,
+        retrieval: explain.then(|| retrieval(answer.retrieval)),
+    }
+}
+
+/// Returns what a step came to, as sent.
+pub(in crate::api) fn rerank_step(step: RerankStep) -> proto::RerankStep {
+    let (degraded_reason, degraded_message) =
+        step.degraded.map(|d| (d.reason.as_str().to_owned(), d.message)).unwrap_or_default();
+    proto::RerankStep {
+        mode: rerank_mode(step.mode).into(),
+        candidates: step.candidates,
+        covered: step.covered,
+        degraded_reason,
+        degraded_message,
+    }
+}
+
+/// Returns a mode as sent.
+pub(in crate::api) fn rerank_mode(mode: RerankMode) -> proto::RerankMode {
+    match mode {
+        RerankMode::None => proto::RerankMode::None,
+        RerankMode::LateInteraction => proto::RerankMode::LateInteraction,
+        RerankMode::CrossEncoder => proto::RerankMode::CrossEncoder,
+        RerankMode::Llm => proto::RerankMode::Llm,
+        RerankMode::Cascade => proto::RerankMode::Cascade,
+    }
+}
+
+fn retrieval(explanation: RetrievalExplanation) -> proto::RetrievalExplanation {
+    let mode = match explanation.mode {
+        RetrievalMode::Dense => proto::RetrievalMode::Dense,
+        RetrievalMode::Lexical => proto::RetrievalMode::Lexical,
+        RetrievalMode::Hybrid => proto::RetrievalMode::Hybrid,
+    };
+    let fusion = match explanation.fusion {
+        None => proto::Fusion::Unspecified,
+        Some(Fusion::Convex) => proto::Fusion::Convex,
+        Some(Fusion::Rrf) => proto::Fusion::Rrf,
+    };
+    proto::RetrievalExplanation {
+        mode: mode.into(),
+        fusion: fusion.into(),
+        dense_weight: explanation.dense_weight,
+        passages: explanation.passages,
+        passages_allowed: explanation.passages_allowed,
+        dense_candidates: explanation.dense_candidates,
+        lexical_candidates: explanation.lexical_candidates,
     }
 }
 
 fn explanation(explanation: Explanation) -> proto::Explanation {
-    let Explanation { dense_score, dense_rank, rerank_score, rank, passages } = explanation;
-    proto::Explanation { dense_score, dense_rank, rerank_score, rank, passages }
+    let placement = |p: Placement| proto::Placement { score: p.score, rank: p.rank };
+    let reranked = |p: RerankPlacement| proto::RerankPlacement {
+        mode: rerank_mode(p.mode).into(),
+        score: p.score,
+        rank_before: p.rank_before,
+        rank_after: p.rank_after,
+    };
+    proto::Explanation {
+        dense: explanation.dense.map(placement),
+        lexical: explanation.lexical.map(placement),
+        fused: explanation.fused.map(placement),
+        reranked: explanation.reranked.into_iter().map(reranked).collect(),
+        rank: explanation.rank,
+        passages: explanation.passages,
+    }
 }
 
-/// Returns a hit as a client sees it.
-pub(in crate::api) fn hit_received(hit: proto::Hit) -> Result<Hit> {
-    let given = |text: String| Some(text).filter(|text| !text.is_empty());
-    let explanation = |e: proto::Explanation| Explanation {
-        dense_score: e.dense_score,
-        dense_rank: e.dense_rank,
-        rerank_score: e.rerank_score,
-        rank: e.rank,
-        passages: e.passages,
+/// Returns an answer as a client sees it.
+pub(in crate::api) fn answer_received(response: proto::SearchResponse) -> Result<Answer> {
+    Ok(Answer {
+        hits: response.hits.into_iter().map(hit_received).collect::<Result<_>>()?,
+        rerank_steps: response.rerank_steps.into_iter().map(rerank_step_received).collect(),
+        retrieval: response.retrieval.map(retrieval_received).unwrap_or_default(),
+    })
+}
+
+/// Returns what a step came to, as a client sees it.
+pub(in crate::api) fn rerank_step_received(step: proto::RerankStep) -> RerankStep {
+    let reason = DegradationReason::ALL.into_iter().find(|reason| reason.as_str() == step.degraded_reason);
+    RerankStep {
+        mode: rerank_mode_received(step.mode()),
+        candidates: step.candidates,
+        covered: step.covered,
+        degraded: reason.map(|reason| Degradation { reason, message: step.degraded_message }),
+    }
+}
+
+fn rerank_mode_received(mode: proto::RerankMode) -> RerankMode {
+    match mode {
+        proto::RerankMode::Unspecified | proto::RerankMode::None => RerankMode::None,
+        proto::RerankMode::LateInteraction => RerankMode::LateInteraction,
+        proto::RerankMode::CrossEncoder => RerankMode::CrossEncoder,
+        proto::RerankMode::Llm => RerankMode::Llm,
+        proto::RerankMode::Cascade => RerankMode::Cascade,
+    }
+}
+
+fn retrieval_received(explanation: proto::RetrievalExplanation) -> RetrievalExplanation {
+    RetrievalExplanation {
+        mode: match explanation.mode() {
+            proto::RetrievalMode::Unspecified | proto::RetrievalMode::Dense => RetrievalMode::Dense,
+            proto::RetrievalMode::Lexical => RetrievalMode::Lexical,
+            proto::RetrievalMode::Hybrid => RetrievalMode::Hybrid,
+        },
+        fusion: match explanation.fusion() {
+            proto::Fusion::Unspecified => None,
+            proto::Fusion::Convex => Some(Fusion::Convex),
+            proto::Fusion::Rrf => Some(Fusion::Rrf),
+        },
+        dense_weight: explanation.dense_weight,
+        passages: explanation.passages,
+        passages_allowed: explanation.passages_allowed,
+        dense_candidates: explanation.dense_candidates,
+        lexical_candidates: explanation.lexical_candidates,
+    }
+}
+
+fn explanation_received(explanation: proto::Explanation) -> Explanation {
+    let placement = |p: proto::Placement| Placement { score: p.score, rank: p.rank };
+    let reranked = |p: proto::RerankPlacement| RerankPlacement {
+        mode: rerank_mode_received(p.mode()),
+        score: p.score,
+        rank_before: p.rank_before,
+        rank_after: p.rank_after,
     };
+    Explanation {
+        dense: explanation.dense.map(placement),
+        lexical: explanation.lexical.map(placement),
+        fused: explanation.fused.map(placement),
+        reranked: explanation.reranked.into_iter().map(reranked).collect(),
+        rank: explanation.rank,
+        passages: explanation.passages,
+    }
+}
+
+fn hit_received(hit: proto::Hit) -> Result<Hit> {
     Ok(Hit {
         id: DocumentId::parse("hit.id", hit.id)?,
         score: hit.score,
@@ -69,8 +212,24 @@ pub(in crate::api) fn hit_received(hit: proto::Hit) -> Result<Hit> {
         snippet: given(hit.snippet),
         text: given(hit.text),
         metadata: from_struct(hit.metadata.unwrap_or_default()),
-        explanation: hit.explanation.map(explanation),
+        explanation: hit.explanation.map(explanation_received),
+        further_passages: hit.further_passages.into_iter().map(further_passage_received).collect(),
     })
+}
+
+fn further_passage_received(passage: proto::FurtherPassage) -> FurtherPassage {
+    FurtherPassage {
+        chunk: passage.chunk,
+        score: passage.score,
+        heading_path: passage.heading_path,
+        snippet: given(passage.snippet),
+        text: given(passage.text),
+    }
+}
+
+/// Returns a text unless it is empty, as what is not set is on the wire.
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn text<T: ToString>(value: Option<T>) -> String {

@@ -49,6 +49,6 @@ fn fetch_optional(repository: &ApiRepo) {
 fn failed(known: &Known, file: &str, error: &ApiError) -> Error {
     Error::setup(
         format!("{} {file} could not be downloaded: {error}", known.code),
-        "check the network (HTTPS_PROXY, HF_ENDPOINT, HF_TOKEN), or put the model's files into a folder and set model.dir",
+        "check the network (HTTPS_PROXY, HF_ENDPOINT, HF_TOKEN), or put the model's files into a folder and set `dir`",
     )
 }

@@ -3,11 +3,12 @@
 use std::sync::mpsc;
 
 use super::super::arithmetic::Arithmetic;
+use super::super::backend::Backend;
 use super::*;
 
 fn workers(sessions: usize, query_len: usize) -> Workers {
     let backends = (0..sessions).map(|_| Box::new(Arithmetic { dimension: 4 }) as Box<dyn Backend>).collect();
-    Workers::start(backends, query_len).unwrap()
+    Workers::start(&EMBEDDING, backends, query_len).unwrap()
 }
 
 /// Occupies a session until the returned sender is dropped.
@@ -16,7 +17,7 @@ async fn occupy(workers: &Arc<Workers>) -> mpsc::Sender<()> {
     let (started, running) = oneshot::channel();
     let handle = Arc::clone(workers);
     tokio::spawn(async move {
-        let work = move |_: &mut dyn Backend| {
+        let work = move |_: &mut Session| {
             let _ = started.send(());
             let _ = released.recv();
             Ok(((), 0))
@@ -36,7 +37,7 @@ fn note(
 ) -> tokio::task::JoinHandle<Result<()>> {
     let (handle, notes) = (Arc::clone(workers), notes.clone());
     tokio::spawn(async move {
-        let work = move |_: &mut dyn Backend| {
+        let work = move |_: &mut Session| {
             let _ = notes.send(name);
             Ok(((), 1))
         };
@@ -62,7 +63,7 @@ async fn queries_overtake_bulk_work() {
 
 #[test]
 fn bulk_work_gets_its_turn_under_a_flood_of_queries() {
-    let mut queues = Queues::default();
+    let mut queues: Queues<Session> = Queues::new(&EMBEDDING);
     for _ in 0..100 {
         queues.query.push_back(Box::new(|_| ()));
         queues.bulk.push_back(Box::new(|_| ()));
@@ -96,7 +97,7 @@ async fn a_deadline_ends_the_wait_and_the_job_never_runs() {
     let (notes, noted) = mpsc::channel();
     let late = {
         let notes = notes.clone();
-        let work = move |_: &mut dyn Backend| {
+        let work = move |_: &mut Session| {
             let _ = notes.send("late");
             Ok(((), 0))
         };
@@ -121,7 +122,7 @@ async fn a_panic_is_an_error_and_makes_the_model_unhealthy_but_not_stuck() {
 
 #[tokio::test]
 async fn the_threads_carry_their_number() {
-    let name = |_: &mut dyn Backend| Ok((std::thread::current().name().map(str::to_owned), 0));
+    let name = |_: &mut Session| Ok((std::thread::current().name().map(str::to_owned), 0));
     let name = workers(1, 8).run_or_refuse(Operation::Query, Deadline::NONE, name).await;
     assert_eq!(name.unwrap().as_deref(), Some("model-0"));
 }

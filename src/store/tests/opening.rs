@@ -58,7 +58,7 @@ async fn every_connection_has_its_pragmas() {
 #[tokio::test]
 async fn a_new_file_gets_the_schema_and_the_application_id() {
     let home = Home::empty();
-    assert_eq!(home.store.stats().await.unwrap().schema_version, 1);
+    assert_eq!(home.store.stats().await.unwrap().schema_version, migrate::VERSION);
     assert_eq!(pragma(&home.store.writer, "application_id").await, migrate::APPLICATION_ID.to_string());
     assert_eq!(pragma(&home.store.writer, "user_version").await, migrate::VERSION.to_string());
     assert_eq!(home.store.model_identity().await.unwrap(), None);

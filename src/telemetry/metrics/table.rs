@@ -1,5 +1,6 @@
 //! The table of metrics: the only place where a name, a label, a bucket or a help text stands.
 
+use crate::domain::DegradationReason;
 use crate::telemetry::{Stage, rpc, sql};
 
 /// A metric as it appears on `/metrics`.
@@ -85,6 +86,9 @@ const REQUEST_SECONDS: &[f64] = &[
     0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
+/// Shares of a whole.
+const SHARES: &[f64] = &[0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 1.0];
+
 /// Seconds of a SQL statement or a pool's hand-over: an indexed read takes 10 µs, a busy lock seconds.
 const DATABASE_SECONDS: &[f64] = &[
     0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
@@ -95,9 +99,14 @@ const STAGES: &[&str] = &Stage::WORDS;
 const OUTCOMES: &[&str] =
     &["ok", "invalid", "not_found", "overloaded", "deadline", "cancelled", "setup", "unavailable", "internal"];
 const POOLS: &[&str] = &["reader", "writer"];
-const OPERATIONS: &[&str] = &["query", "passage", "late_interaction"];
+const OPERATIONS: &[&str] = &["query", "passage", "late_interaction", "cross_encoder"];
+pub(super) const RERANKERS: &[&str] = &["late_interaction", "cross_encoder", "llm"];
+pub(super) const DEGRADATIONS: &[&str] = &DegradationReason::WORDS;
+pub(super) const CIRCUIT_STATES: &[&str] = &["closed", "half_open", "open"];
+const LLM_OUTCOMES: &[&str] = &["ok", "timeout", "unreachable", "busy", "refused", "failed", "invalid"];
 const DOCUMENT_OUTCOMES: &[&str] = &["created", "updated", "unchanged", "renamed", "deleted", "failed"];
 const POOL: Label = Label::closed("db_client_connection_pool_name", POOLS);
+const RERANKER: Label = Label::closed("mode", RERANKERS);
 const OPERATION: Label = Label::closed("operation", OPERATIONS);
 
 /// Makes a static of every row and the list of all: a metric that can be recorded is in the list, so it has help and,
@@ -157,12 +166,25 @@ table! {
     VECTORS_DAMAGED: "amalfa_vectors_damaged_total", Counter, "", [],
         "Stored vectors that were damaged and left out of the index.";
 
-    MODEL_QUEUE: "amalfa_model_queue_length", Gauge, "", [Label::closed("priority", &["query", "bulk"])],
-        "Texts waiting for a model session.";
+    MODEL_QUEUE: "amalfa_model_queue_length", Gauge, "", [Label::closed("priority", &["query", "bulk", "cross_encoder"])],
+        "Texts waiting for a model session: queries and bulk work for the embedding model, pairs for the cross-encoder.";
     MODEL_TOKENS: "amalfa_model_tokens_total", Counter, "", [OPERATION],
         "Tokens read by the model.";
     MODEL_CALL: "amalfa_model_call_duration_seconds", Histogram(REQUEST_SECONDS), "s", [OPERATION],
         "Time of one call of the model, without the wait for a session.";
+
+    RERANK_PASSAGES: "amalfa_rerank_passages_total", Counter, "", [RERANKER],
+        "Passages that a reranker scored, each with its query.";
+    RERANK_COVERAGE: "amalfa_rerank_coverage_ratio", Histogram(SHARES), "", [RERANKER],
+        "Share of the passages asked for that a step of a rerank scored.";
+    RERANK_DEGRADED: "amalfa_rerank_degraded_total", Counter, "",
+        [RERANKER, Label::closed("reason", DEGRADATIONS)],
+        "Steps of a rerank that were not done in full, by the reason that the response gives.";
+    LLM_ATTEMPT: "amalfa_llm_attempt_duration_seconds", Histogram(REQUEST_SECONDS), "s",
+        [Label::closed("outcome", LLM_OUTCOMES)],
+        "Time of one request to the language model's endpoint, retries apart.";
+    LLM_CIRCUIT: "amalfa_llm_circuit_state", Gauge, "", [Label::closed("state", CIRCUIT_STATES)],
+        "1 for the state that the circuit breaker before the language model is in, 0 for the others.";
 
     ENGINE_VECTORS: "amalfa_engine_vectors", Gauge, "", [],
         "Vectors that can be found.";

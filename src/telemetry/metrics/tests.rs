@@ -21,6 +21,10 @@ fn record_everything() {
     model_queue_len("query", 1);
     model_tokens("query", 1);
     model_call("query", time);
+    rerank_step("llm", 15, 5);
+    rerank_degraded("llm", "DEADLINE");
+    llm_attempt("ok", time);
+    llm_circuit("closed");
     engine_state(1, 1);
     engine_scanned(1);
     store_state(1, 1, 1, 1, 1, 1);
