@@ -152,12 +152,12 @@ impl Store {
 
     /// Returns the passages of these chunks, in the order asked; chunks that are gone are left out.
     pub async fn passages(&self, chunks: Vec<ChunkId>) -> Result<Vec<Passage>> {
-        self.read(move |connection| Ok(chunks::passages(connection, &chunks)?)).await
+        self.readers.read_short(move |connection| Ok(chunks::passages(connection, &chunks)?)).await
     }
 
     /// Returns the same with empty texts, in less time.
     pub async fn passages_untold(&self, chunks: Vec<ChunkId>) -> Result<Vec<Passage>> {
-        self.read(move |connection| Ok(chunks::passages_untold(connection, &chunks)?)).await
+        self.readers.read_short(move |connection| Ok(chunks::passages_untold(connection, &chunks)?)).await
     }
 
     /// Returns the chunks with a vector of the documents that meet the filter, which must have been validated.

@@ -79,6 +79,8 @@ impl Server {
     /// Serves until `shutdown`, then lets requests finish for as long as the configuration says.
     pub async fn run(self, parts: Parts, shutdown: CancellationToken) -> Result<()> {
         let (reporter, health_service) = tonic_health::server::health_reporter();
+        // Before the first call: a service without a status is unknown to whoever asks.
+        health::report(&parts.health, &reporter, &shutdown).await;
         let follow = tokio::spawn(health::follow(parts.health.clone(), reporter, shutdown.clone()));
         let router = router(&self.config, parts)?.add_service(health_service);
         let drain = Duration::from_millis(self.config.drain_ms);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::kernels::Kernels;
 use super::pool::{Pool, Reply, Ticket};
 use super::snapshot::{Layout, Snapshot};
-use super::{Change, EngineStats, Found, IdSet, Request, VectorEngine, scan};
+use super::{Accuracy, Change, EngineStats, Found, IdSet, Request, VectorEngine, scan};
 use crate::domain::Vector;
 use crate::error::{Error, Result};
 use crate::telemetry::metrics;
@@ -163,7 +163,9 @@ impl VectorEngine for FlatEngine {
         if snapshot.vectors() == 0 || request.limit == 0 {
             return Ok(Found::default());
         }
-        let found = match snapshot.coordinates() <= snapshot.layout().coordinates_here_max {
+        let (here_max_exact, here_max) = snapshot.layout().coordinates_here_max;
+        let here_max = if request.accuracy == Accuracy::Exact { here_max_exact } else { here_max };
+        let found = match snapshot.coordinates() <= here_max {
             true => {
                 let ticket = Ticket::here(request.deadline);
                 scan::search(&snapshot, &[(request, ticket)], false).pop().unwrap_or_else(|| Ok(Found::default()))?

@@ -10,8 +10,9 @@ use super::rotation::Rotation;
 use super::segment::{Entry, Segment, high};
 use super::{Change, EngineStats, IdSet};
 
-/// 4,096 vectors of 384 coordinates: 6 MB, a third of a millisecond from memory.
-const COORDINATES_HERE_MAX: usize = 4_096 * 384;
+/// 4,096 vectors of 384 coordinates, 6 MB, or the sketches of 100,000 such: 0.4 ms each way, the longest that an async
+/// thread may be held.
+const COORDINATES_HERE_MAX: (usize, usize) = (4_096 * 384, 100_000 * 384);
 
 /// How vectors are laid out.
 #[derive(Debug, Clone)]
@@ -22,9 +23,9 @@ pub struct Layout {
     pub segment_rows_max: usize,
     /// Vectors from which a segment has a sketch; smaller ones are compared exactly.
     pub sketch_rows_min: usize,
-    /// Coordinates of all vectors up to which a search runs on its caller's thread, where going to another and back would
-    /// double the time.
-    pub coordinates_here_max: usize,
+    /// Coordinates of all vectors up to which a search runs on its caller's thread: going to another and back would take
+    /// longer than the search, and more of the processor. For a search that compares them all, and for one that estimates.
+    pub coordinates_here_max: (usize, usize),
     /// Before sketching.
     pub rotation: Arc<Rotation>,
     /// Where the originals of large segments are mapped into files; in memory when not given.

@@ -113,9 +113,6 @@ impl Quality {
             true => output::json(report)?,
             false => output::line(format_args!("{}", report.text(Layout::Terminal).trim_end())),
         }
-        for (name, reason) in &report.failed {
-            eprintln!("failed: {name}: {reason}");
-        }
         Ok(match (report.combinations.is_empty(), report.failed.len() + report.corpus.documents_failed) {
             (true, _) => ExitCode::from(1),
             (false, 0) => ExitCode::SUCCESS,

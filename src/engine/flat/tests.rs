@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::{ChunkId, Deadline};
 use crate::engine::kernels::Kernels;
-use crate::engine::{Accuracy, Scored, top};
+use crate::engine::{Scored, top};
 
 /// Small, so that a few dozen vectors already fill, merge and compact segments.
 const SEGMENT_ROWS_MAX: usize = 16;
@@ -20,8 +20,12 @@ fn engine() -> FlatEngine {
 
 /// Every search goes to the pool.
 fn with_threads(threads: usize, waiting_max: usize) -> FlatEngine {
-    let layout =
-        Layout { segment_rows_max: SEGMENT_ROWS_MAX, sketch_rows_min: 4, coordinates_here_max: 0, ..Layout::new(3) };
+    let layout = Layout {
+        segment_rows_max: SEGMENT_ROWS_MAX,
+        sketch_rows_min: 4,
+        coordinates_here_max: (0, 0),
+        ..Layout::new(3)
+    };
     FlatEngine::with_layout(&Config { threads, waiting_max, ..Config::default() }, layout).unwrap()
 }
 

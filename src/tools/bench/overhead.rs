@@ -40,12 +40,8 @@ pub struct Report {
     pub passages: usize,
     /// One bare model call, one thread, for each query.
     pub bare_call: Latency,
-    /// The same query searched over gRPC by one client.
-    pub search: Latency,
-    /// Medians of the stages that the server reports, in milliseconds; a stage that ran twice in a search is summed.
-    pub search_stages_ms: BTreeMap<String, f64>,
-    /// Search p50 / bare call p50.
-    pub search_ratio: f64,
+    /// A search like it over gRPC by one client, per way of searching.
+    pub searches: BTreeMap<&'static str, Search>,
     /// Passages a second that one bare session embeds, alone: median of the rounds.
     pub bare_session_per_second: f64,
     /// Passages a second that as many bare sessions embed together: median of the rounds.
@@ -60,6 +56,17 @@ pub struct Report {
     pub serve_rss_mib: f64,
     /// Highest resident memory of `amalfa ingest`.
     pub ingest_rss_max_mib: f64,
+}
+
+/// One way of searching.
+#[derive(Debug, Serialize)]
+pub struct Search {
+    /// As the client saw it.
+    pub latency: Latency,
+    /// Its p50 / bare call p50.
+    pub ratio: f64,
+    /// Medians of the stages that the server reports, in milliseconds; a stage that ran twice in a search is summed.
+    pub stages_ms: BTreeMap<String, f64>,
 }
 
 /// Runs everything; takes some two minutes on four cores.
@@ -79,16 +86,14 @@ pub async fn run(config: &Config) -> Result<Report> {
     }
     let database = folder.path.join("0.db");
     let serve_rss_mib = serve_rss(config, &database).await?;
-    let (bare_call, search, search_stages_ms) = search_against_bare(config, &database).await?;
+    let (bare_call, searches) = search_against_bare(config, &database).await?;
     let (alone, together, ingest) = (median(alone), median(together), median(ingest));
     Ok(Report {
         machine: Machine::this(),
         sessions,
         passages: PASSAGES,
         bare_call,
-        search,
-        search_stages_ms,
-        search_ratio: search.p50_ms / bare_call.p50_ms,
+        searches,
         bare_session_per_second: alone,
         bare_sessions_per_second: together,
         ingest_per_second: ingest,
@@ -106,8 +111,22 @@ fn sessions(config: &Config) -> usize {
     }
 }
 
-/// Measures a bare call and a search over gRPC for each query in turn, so that a drift of the machine meets both.
-async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latency, Latency, BTreeMap<String, f64>)> {
+/// The ways of searching that are measured.
+const WAYS: [(&str, proto::RetrievalMode, proto::RerankMode); 3] = [
+    ("dense", proto::RetrievalMode::Dense, proto::RerankMode::None),
+    ("hybrid", proto::RetrievalMode::Hybrid, proto::RerankMode::None),
+    ("hybrid+late_interaction", proto::RetrievalMode::Hybrid, proto::RerankMode::LateInteraction),
+];
+
+/// The times of one way of searching.
+#[derive(Debug, Default)]
+struct Times {
+    whole: Vec<Duration>,
+    stages: BTreeMap<String, Vec<f64>>,
+}
+
+/// Measures a bare call and a search of each way in turn, so that a drift of the machine meets all of them.
+async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latency, BTreeMap<&'static str, Search>)> {
     let mut config = config.clone();
     config.store.path = database.to_owned();
     config.grpc.address.set_port(0);
@@ -119,27 +138,50 @@ async fn search_against_bare(config: &Config, database: &Path) -> Result<(Latenc
     let shutdown = CancellationToken::new();
     let server = tokio::spawn(app.run(shutdown.clone()));
     let client = Client::connect(&address).await?;
-    let (mut calls, mut searches, mut stages) = (Vec::new(), Vec::new(), BTreeMap::<String, Vec<f64>>::new());
+    let (mut calls, mut ways) = (Vec::new(), WAYS.map(|_| Times::default()));
     for seed in 0..SEARCHES as u64 {
         let query = words(1 << 32 | seed, 6);
         let started = Instant::now();
         bare.embed(&query)?;
         calls.push(started.elapsed());
-        let request = proto::SearchRequest {
-            query: Some(proto::search_request::Query::Text(query)),
-            ..proto::SearchRequest::default()
-        };
-        let started = Instant::now();
-        let answer = client.search(request).await?;
-        searches.push(started.elapsed());
-        let mut sums = BTreeMap::<String, f64>::new();
-        answer.timings.into_iter().for_each(|(name, time)| *sums.entry(name).or_default() += time.as_secs_f64() * 1e3);
-        sums.into_iter().for_each(|(name, time)| stages.entry(name).or_default().push(time));
+        for (at, times) in (1..).zip(&mut ways) {
+            let (_, retrieval, rerank) = WAYS[at as usize - 1];
+            // A query of its own again: an embedding that is known already would answer sooner.
+            times.add(&client, request(words(at << 40 | seed, 6), retrieval, rerank)).await?;
+        }
     }
     shutdown.cancel();
     server.await.map_err(|e| Error::internal("the server panicked", e))??;
-    let stages = stages.into_iter().map(|(name, times)| (name, median(times))).collect();
-    Ok((Latency::of(calls), Latency::of(searches), stages))
+    let bare_call = Latency::of(calls);
+    let searches = WAYS.iter().zip(ways).map(|((name, ..), times)| (*name, times.figures(bare_call)));
+    Ok((bare_call, searches.collect()))
+}
+
+fn request(text: String, retrieval: proto::RetrievalMode, rerank: proto::RerankMode) -> proto::SearchRequest {
+    proto::SearchRequest {
+        query: Some(proto::search_request::Query::Text(text)),
+        retrieval_mode: retrieval.into(),
+        rerank_mode: rerank.into(),
+        ..proto::SearchRequest::default()
+    }
+}
+
+impl Times {
+    async fn add(&mut self, client: &Client, request: proto::SearchRequest) -> Result<()> {
+        let started = Instant::now();
+        let answer = client.search(request).await?;
+        self.whole.push(started.elapsed());
+        let mut sums = BTreeMap::<String, f64>::new();
+        answer.timings.into_iter().for_each(|(name, time)| *sums.entry(name).or_default() += time.as_secs_f64() * 1e3);
+        sums.into_iter().for_each(|(name, time)| self.stages.entry(name).or_default().push(time));
+        Ok(())
+    }
+
+    fn figures(self, bare_call: Latency) -> Search {
+        let latency = Latency::of(self.whole);
+        let stages_ms = self.stages.into_iter().map(|(name, times)| (name, median(times))).collect();
+        Search { latency, ratio: latency.p50_ms / bare_call.p50_ms, stages_ms }
+    }
 }
 
 /// Returns the passages a second of `count` sessions, each on a thread, nothing around them.
