@@ -5,7 +5,7 @@ use std::hint::black_box;
 
 use amalfa::domain::{ChunkId, Deadline, Vector};
 use amalfa::engine::internals::{Kernels, Rotation, Sketch, Top};
-use amalfa::engine::{Accuracy, Change, Config, FlatEngine, Request, Scored, VectorEngine};
+use amalfa::engine::{Accuracy, Change, Config, FlatEngine, Request, Scored, TokenCoder, TokenCodes, VectorEngine};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::future::try_join_all;
 
@@ -84,5 +84,27 @@ fn searches(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, kernels, top, searches);
+/// 50 passages of 128 tokens against a query of 12.
+fn late_interaction(criterion: &mut Criterion) {
+    let coder = TokenCoder::new(DIMENSION).unwrap_or_else(|| unreachable!("the dimension is a model's"));
+    let tokens = |first: usize, count: usize| -> Vec<f32> {
+        (first..first + count).flat_map(|seed| vector(seed).as_slice().to_vec()).collect()
+    };
+    let passages: Vec<Vec<u8>> = (0..50).map(|at| coder.encode(&tokens(at * 128, 128))).collect();
+    let decode = || passages.iter().filter_map(|bytes| coder.decode(bytes)).collect::<Vec<TokenCodes>>();
+    let (query_tokens, codes, passage) = (tokens(10_000, 12), decode(), tokens(0, 128));
+    let query = coder.query(&query_tokens);
+    let mut group = criterion.benchmark_group("late interaction");
+    group.bench_function("query of 12", |bencher| bencher.iter(|| coder.query(black_box(&query_tokens))));
+    group.bench_function("decode 50", |bencher| bencher.iter(decode));
+    for kernels in Kernels::available() {
+        group.bench_function(format!("score 50 {}", kernels.name), |bencher| {
+            bencher.iter(|| codes.iter().map(|codes| query.score_with(&kernels, black_box(codes))).sum::<f32>());
+        });
+    }
+    group.bench_function("encode 1", |bencher| bencher.iter(|| coder.encode(black_box(&passage))));
+    group.finish();
+}
+
+criterion_group!(benches, kernels, top, searches, late_interaction);
 criterion_main!(benches);

@@ -5,6 +5,7 @@
 
 mod flat;
 mod kernels;
+mod lookup;
 mod originals;
 mod pool;
 mod rotation;
@@ -12,12 +13,14 @@ mod scan;
 mod segment;
 mod sketch;
 mod snapshot;
+mod token_codes;
 mod top;
 
 use async_trait::async_trait;
 pub use flat::{Config, FlatEngine};
 pub use roaring::RoaringTreemap as IdSet;
 use serde::Serialize;
+pub use token_codes::{TokenCoder, TokenCodes, TokenQuery};
 
 pub use crate::domain::Accuracy;
 use crate::domain::{ChunkId, Deadline, Vector};

@@ -56,6 +56,10 @@ pub struct Config {
     pub batch_documents: usize,
     /// Bytes of a file beyond which it is refused.
     pub file_bytes_max: u64,
+    /// Whether a code of each token is stored (49 bytes at 384 coordinates, 6.7 kB for a passage of 128 tokens), so that
+    /// late interaction takes microseconds a passage instead of a run of the model. What was stored without gets its codes
+    /// by `amalfa reembed`; until then it is read by the model.
+    pub token_codes: bool,
 }
 
 impl Default for Config {
@@ -66,6 +70,9 @@ impl Default for Config {
             documents_in_flight: 16,
             batch_documents: 64,
             file_bytes_max: 16 << 20,
+            // 145 MB instead of 32 MB for SciFact's 10,319 passages of 196 tokens, and 2 % of ingest's CPU time; for that a
+            // late interaction, worth .06 nDCG@10 there, takes milliseconds where the model takes a second.
+            token_codes: true,
         }
     }
 }

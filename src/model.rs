@@ -11,18 +11,21 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::domain::{Deadline, ModelIdentity, Pooling, Vector};
+use crate::domain::{Deadline, ModelIdentity, Pooling};
 use crate::error::{Error, Result};
 use arithmetic::Arithmetic;
-use backend::{Backend, Matrix, Session};
+use backend::{Backend, Session};
 pub use bare::Bare;
+use cache::QueryCache;
 pub use cross_encoder::{Config as CrossEncoderConfig, CrossEncoder};
-use late_interaction::{mean_max_sim, unit_rows};
+pub use embed::{Embedded, EmbeddedQuery};
+use embed::{Reader, count, embed, embed_with_tokens};
+pub use late_interaction::TokenVectors;
 pub use llm::{Config as LlmConfig, Llm, Protocol as LlmProtocol};
 use onnx::Onnx;
 use runtime::Runtime;
 pub use scored::Scored;
-use scored::{degradation, schedule};
+use scored::schedule;
 pub use self_test::SelfTest;
 use source::Source;
 use tokens::{Reading, Tokens};
@@ -31,7 +34,9 @@ use workers::{EMBEDDING, Operation, Priority, Workers};
 mod arithmetic;
 mod backend;
 mod bare;
+mod cache;
 mod cross_encoder;
+mod embed;
 mod hub;
 mod late_interaction;
 mod llm;
@@ -73,6 +78,9 @@ pub struct Config {
     pub passage_prefix: Option<String>,
     /// Overrides the model's own window.
     pub tokens_max: Option<usize>,
+    /// Bytes of the latest queries' vectors that are kept for when they are asked again; some 20 kB each. 0 keeps none, and
+    /// a late interaction then reads its query twice.
+    pub query_cache_bytes: usize,
 }
 
 impl Default for Config {
@@ -90,6 +98,8 @@ impl Default for Config {
             query_prefix: None,
             passage_prefix: None,
             tokens_max: None,
+            // The last 700 questions of a dozen words with the vectors of their tokens.
+            query_cache_bytes: 16 << 20,
         }
     }
 }
@@ -103,28 +113,8 @@ struct Inner {
     identity: ModelIdentity,
     self_test: SelfTest,
     reader: Arc<Reader>,
+    queries: QueryCache,
     workers: Workers,
-}
-
-/// What a worker needs to know to read a text.
-#[derive(Debug)]
-struct Reader {
-    tokens: Tokens,
-    /// Tokens of the window that are not special.
-    room: usize,
-    query_prefix: String,
-    passage_prefix: String,
-}
-
-/// A text's vector.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Embedded {
-    /// `None` when it has no direction.
-    pub vector: Option<Vector>,
-    /// Tokens read, the prefix's included, special ones left out.
-    pub tokens: u32,
-    /// Tokens beyond the model's window, not read.
-    pub tokens_cut: u32,
 }
 
 impl Model {
@@ -152,7 +142,7 @@ impl Model {
         };
         let identity = identity(source, dimension, runtime.version)?;
         let backends = backends.into_iter().map(|backend| Box::new(backend) as Box<dyn Backend>).collect();
-        Self::assemble(identity, self_test, tokens, backends, config.queue_len)
+        Self::assemble(identity, self_test, tokens, backends, config)
     }
 
     /// Returns a test double that computes vectors from words, without ONNX Runtime and in microseconds: texts with common
@@ -160,8 +150,8 @@ impl Model {
     #[doc(hidden)]
     pub fn arithmetic(dimension: usize) -> Self {
         let backends = (0..2).map(|_| Box::new(Arithmetic { dimension }) as Box<dyn Backend>).collect();
-        let model =
-            Self::assemble(Arithmetic::identity(dimension), SelfTest::default(), Tokens::Words, backends, 1_024);
+        let (identity, config) = (Arithmetic::identity(dimension), Config { queue_len: 1_024, ..Config::default() });
+        let model = Self::assemble(identity, SelfTest::default(), Tokens::Words, backends, &config);
         model.unwrap_or_else(|error| panic!("the test double cannot start its threads: {error}"))
     }
 
@@ -170,7 +160,7 @@ impl Model {
         self_test: SelfTest,
         tokens: Tokens,
         backends: Vec<Box<dyn Backend>>,
-        queue_len: usize,
+        config: &Config,
     ) -> Result<Self> {
         let reader = Arc::new(Reader {
             room: identity.tokens_max.saturating_sub(tokens.special()?),
@@ -178,8 +168,9 @@ impl Model {
             query_prefix: identity.query_prefix.clone(),
             passage_prefix: identity.passage_prefix.clone(),
         });
-        let workers = Workers::start(&EMBEDDING, backends, queue_len)?;
-        Ok(Self(Arc::new(Inner { identity, self_test, reader, workers })))
+        let workers = Workers::start(&EMBEDDING, backends, config.queue_len)?;
+        let queries = QueryCache::new(config.query_cache_bytes);
+        Ok(Self(Arc::new(Inner { identity, self_test, reader, queries, workers })))
     }
 
     /// Returns what decides the vectors.
@@ -214,15 +205,19 @@ impl Model {
         reader.room.saturating_sub(prefix)
     }
 
-    /// Embeds a query, with its prefix, ahead of bulk work.
+    /// Embeds a query, with its prefix, ahead of bulk work; the latest ones are remembered.
     ///
     /// # Errors
     ///
     /// [`Error::Overloaded`] when the queue is full, [`Error::Deadline`] when time ran out.
-    pub async fn embed_query(&self, text: String, deadline: Deadline) -> Result<Embedded> {
-        let reader = Arc::clone(&self.0.reader);
-        let work = move |session: &mut Session| embed(reader.query(&text)?, session);
-        self.0.workers.run_or_refuse(Operation::Query, deadline, work).await
+    pub async fn embed_query(&self, text: String, deadline: Deadline) -> Result<Arc<EmbeddedQuery>> {
+        let key = format!("{}{text}", self.0.reader.query_prefix);
+        let compute = async {
+            let reader = Arc::clone(&self.0.reader);
+            let work = move |session: &mut Session| embed_with_tokens(reader.query(&text)?, session);
+            self.0.workers.run_or_refuse(Operation::Query, deadline, work).await
+        };
+        self.0.queries.get(&key, deadline, compute).await
     }
 
     /// Embeds passages, with their prefix; results in order. Waits for room in the queue instead of refusing.
@@ -231,12 +226,38 @@ impl Model {
     ///
     /// [`Error::Internal`] when a model call fails; the other passages are then given up.
     pub async fn embed_passages(&self, texts: Vec<String>) -> Result<Vec<Embedded>> {
-        let embed_one = |text: String| {
-            let reader = Arc::clone(&self.0.reader);
-            let work = move |session: &mut Session| embed(reader.passage(&text)?, session);
+        self.read_passages(texts, embed).await
+    }
+
+    /// As [`Self::embed_passages`], and gives each passage's token vectors, of the same computation, to `each`: on the
+    /// model's thread, so that no more of them are in memory than there are sessions. `None` where the model gives none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::embed_passages`].
+    pub async fn embed_passages_with<T: Send + 'static>(
+        &self,
+        texts: Vec<String>,
+        each: impl Fn(&TokenVectors) -> T + Clone + Send + 'static,
+    ) -> Result<Vec<(Embedded, Option<T>)>> {
+        let read = move |reading: Reading, session: &mut Session| {
+            let (EmbeddedQuery { embedded, tokens }, count) = embed_with_tokens(reading, session)?;
+            Ok(((embedded, tokens.as_ref().map(&each)), count))
+        };
+        self.read_passages(texts, read).await
+    }
+
+    async fn read_passages<T: Send + 'static>(
+        &self,
+        texts: Vec<String>,
+        read: impl Fn(Reading, &mut Session) -> workers::Done<T> + Clone + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let read_one = |text: String| {
+            let (reader, read) = (Arc::clone(&self.0.reader), read.clone());
+            let work = move |session: &mut Session| read(reader.passage(&text)?, session);
             self.0.workers.run_when_room(Priority::Bulk, Operation::Passage, Deadline::NONE, work)
         };
-        self.in_flight(texts.into_iter().map(embed_one)).await
+        self.in_flight(texts.into_iter().map(read_one)).await
     }
 
     /// Scores passages against a query by mean MaxSim over unit token vectors, in [-1, 1]; results in order.
@@ -252,32 +273,37 @@ impl Model {
         batch: NonZeroUsize,
         deadline: Deadline,
     ) -> Scored {
-        let (count, order) = (passages.len(), schedule(&passages, batch));
-        if count == 0 {
+        if passages.is_empty() {
             return Scored { scores: Vec::new(), degraded: None };
         }
-        let query = match self.query_tokens(query, deadline).await {
+        let query = match self.embed_query(query, deadline).await.and_then(|query| query.tokens().cloned()) {
             Ok(query) => Arc::new(query),
-            Err(error) => return Scored { scores: vec![None; count], degraded: Some(degradation(&error)) },
+            Err(error) => return Scored::stopped(passages.len(), &error),
         };
+        self.score_passages(passages, batch, deadline, move |passage| query.mean_max_sim(passage)).await
+    }
+
+    /// Scores passages by their token vectors, as [`Self::late_interaction`] does, on the model's threads.
+    pub async fn score_passages(
+        &self,
+        passages: Vec<String>,
+        batch: NonZeroUsize,
+        deadline: Deadline,
+        score: impl Fn(&TokenVectors) -> f32 + Clone + Send + 'static,
+    ) -> Scored {
+        let (texts, order) = (passages.len(), schedule(&passages, batch));
         let passages: Arc<[String]> = passages.into();
         let score_one = |place: usize| {
-            let (reader, query, passages) = (Arc::clone(&self.0.reader), Arc::clone(&query), Arc::clone(&passages));
+            let (reader, score, passages) = (Arc::clone(&self.0.reader), score.clone(), Arc::clone(&passages));
             let work = move |session: &mut Session| {
-                let (passage, tokens) = token_vectors(reader.passage(&passages[place])?, session)?;
-                Ok(((place, mean_max_sim(&query, &passage)), tokens))
+                let reading = reader.passage(&passages[place])?;
+                let tokens = late_interaction::required(session.vectors(&reading.text)?.tokens)?;
+                Ok(((place, score(&TokenVectors::normalise(tokens))), count(reading.tokens)))
             };
             self.0.workers.run_when_room(Priority::Query, Operation::LateInteraction, deadline, work)
         };
         let in_flight = 2 * self.sessions();
-        Scored::collect(count, stream::iter(order).map(score_one).buffer_unordered(in_flight)).await
-    }
-
-    /// Returns the unit vectors of a query's tokens.
-    async fn query_tokens(&self, query: String, deadline: Deadline) -> Result<Matrix> {
-        let reader = Arc::clone(&self.0.reader);
-        let work = move |session: &mut Session| token_vectors(reader.query(&query)?, session);
-        self.0.workers.run_or_refuse(Operation::LateInteraction, deadline, work).await
+        Scored::collect(texts, stream::iter(order).map(score_one).buffer_unordered(in_flight)).await
     }
 
     /// Whether every worker thread is alive and none has panicked.
@@ -292,37 +318,10 @@ impl Model {
     }
 }
 
-impl Reader {
-    fn query(&self, text: &str) -> Result<Reading> {
-        self.tokens.fit(&self.query_prefix, text, self.room)
-    }
-
-    fn passage(&self, text: &str) -> Result<Reading> {
-        self.tokens.fit(&self.passage_prefix, text, self.room)
-    }
-}
-
-fn embed(reading: Reading, session: &mut dyn Backend) -> workers::Done<Embedded> {
-    let values = session.vector(&reading.text)?;
-    let vector = Vector::normalise("vector", values)
-        .map_err(|error| Error::internal("the model returned a vector that is not finite", error))?;
-    let tokens = count(reading.tokens);
-    Ok((Embedded { vector, tokens, tokens_cut: count(reading.tokens_cut) }, tokens))
-}
-
-fn token_vectors(reading: Reading, session: &mut dyn Backend) -> workers::Done<Matrix> {
-    let vectors = session.token_vectors(&reading.text)?;
-    Ok((unit_rows(vectors), count(reading.tokens)))
-}
-
 /// Keeps the tokenizer on the thread that calls it; by default it hops onto the global thread pool for every single text,
 /// where it would wait behind scans.
 fn use_calling_thread() {
     tokenizers::utils::parallelism::set_parallelism(false);
-}
-
-fn count(tokens: usize) -> u32 {
-    u32::try_from(tokens).unwrap_or(u32::MAX)
 }
 
 fn sessions(config: &Config) -> Result<usize> {

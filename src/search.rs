@@ -3,6 +3,7 @@
 mod candidate;
 mod catalogue;
 mod fuse;
+mod late;
 mod rank;
 mod rerank;
 mod retrieve;
@@ -16,7 +17,7 @@ use self::candidate::passage_text;
 pub use self::catalogue::IndexStats;
 pub use self::rerank::{Config as RerankConfig, RerankItem, Reranked, Rerankers, Reranking};
 use crate::domain::{Answer, Deadline, DocumentId, Fusion, Query, RerankMode, RetrievalMode, Target, Vector};
-use crate::engine::VectorEngine;
+use crate::engine::{TokenCoder, VectorEngine};
 use crate::error::{Error, Result};
 use crate::model::{Embedded, Model};
 use crate::store::Store;
@@ -50,6 +51,8 @@ pub struct Searcher {
     engine: Arc<dyn VectorEngine>,
     model: Model,
     rerankers: Rerankers,
+    /// Reads token codes; `None` for a model of no dimension that has some.
+    token_coder: Option<TokenCoder>,
 }
 
 impl Searcher {
@@ -62,7 +65,9 @@ impl Searcher {
         if !(0.0..=1.0).contains(&config.dense_weight) {
             return Err(Error::invalid("search.dense_weight", format!("is {}; in [0, 1]", config.dense_weight)));
         }
-        Ok(Self { config: config.clone(), store, engine, model, rerankers: Rerankers::default() })
+        let token_coder = TokenCoder::new(model.identity().dimension);
+        let rerankers = Rerankers::default();
+        Ok(Self { config: config.clone(), store, engine, model, rerankers, token_coder })
     }
 
     /// Returns the searcher with rerankers beside the embedding model.
@@ -107,7 +112,10 @@ impl Searcher {
         let embedding = async {
             match purpose {
                 Purpose::Passage => self.model.embed_passages(texts).await,
-                Purpose::Query => try_join_all(texts.into_iter().map(|t| self.model.embed_query(t, deadline))).await,
+                Purpose::Query => {
+                    let queries = try_join_all(texts.into_iter().map(|t| self.model.embed_query(t, deadline))).await?;
+                    Ok(queries.iter().map(|query| query.embedded.clone()).collect())
+                }
             }
         };
         timeline.timed(Stage::Embed, embedding).await
@@ -126,7 +134,10 @@ impl Searcher {
     async fn target_vector(&self, query: &Query) -> Result<Option<Vector>> {
         match &query.target {
             Target::Vector(vector) => Ok(Some(vector.clone())),
-            Target::Text(text) => Ok(self.model.embed_query(text.clone(), query.deadline).await?.vector),
+            Target::Text(text) => {
+                let query = self.model.embed_query(text.clone(), query.deadline).await?;
+                Ok(query.embedded.vector.clone())
+            }
             Target::Document(id) => mean(&self.store.document_vectors(id.clone()).await?, id).map(Some),
         }
     }

@@ -21,6 +21,7 @@ mod records;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod token_codes;
 mod write;
 
 use std::future::ready;
@@ -213,6 +214,11 @@ impl Store {
     /// Returns these chunks' vectors, in no order; chunks that are gone and vectors that are damaged are left out.
     pub async fn vectors(&self, chunks: Vec<ChunkId>) -> Result<Vec<(ChunkId, Vector)>> {
         self.read(move |connection| chunks::vectors(connection, &chunks)).await
+    }
+
+    /// Returns these chunks' token codes, in no order; chunks that have none are left out.
+    pub async fn token_codes(&self, chunks: Vec<ChunkId>) -> Result<Vec<(ChunkId, Vec<u8>)>> {
+        self.readers.read_short(move |connection| Ok(token_codes::read(connection, &chunks)?)).await
     }
 
     /// Calls `each` with every stored vector, in batches and in no order, from as many blocking threads as there are

@@ -49,7 +49,7 @@ impl Ingest {
     }
 }
 
-/// Embeds every document again, from the texts in the database: after a change of model
+/// Embeds every document again, from the texts in the database: after a change of model, or to add token codes
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  amalfa reembed --set model.dir=models/bge-small-en-v1.5
 

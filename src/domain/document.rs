@@ -86,6 +86,8 @@ pub struct Chunk {
     pub tokens: u32,
     /// Its vector; `None` when it has no direction and so cannot be found.
     pub vector: Option<Vector>,
+    /// The codes of its tokens, as the engine has made them; `None` when none are kept.
+    pub token_codes: Option<Vec<u8>>,
 }
 
 /// A mention of one document in another, as written, before it is resolved.

@@ -10,13 +10,10 @@
 //! is unbiased, with a standard deviation of `|q'| · √((w · scale² - |r|²) / (w - 1))` over rotations, `w` coordinates wide.
 //! The mean belongs to the segment: it is made with it and never goes stale.
 
-use super::kernels::{Aim, Column, ENTRY_MAX, Table};
+use super::kernels::{Aim, Column};
+use super::lookup::{BYTE, Lookup};
 use super::rotation::Rotation;
 use super::segment::BLOCK_ROWS;
-
-/// Coordinates in one table look-up, and in one byte of code.
-const NIBBLE: usize = 4;
-const BYTE: usize = 2 * NIBBLE;
 
 /// Covers the rounding of an estimate where the spread is zero, as among equal vectors.
 const ROUNDING: f32 = 1e-5;
@@ -36,17 +33,16 @@ pub struct Sketch {
 /// A query aimed at one segment's sketch.
 #[derive(Debug)]
 pub struct Probe {
-    tables: Vec<Table>,
-    step: f32,
-    base: f32,
+    lookup: Lookup,
     offset: f32,
     deviation: f32,
 }
 
 /// What is kept of one vector besides its signs.
 #[derive(Debug, Clone, Copy, Default)]
-struct Factors {
-    scale: f32,
+pub(super) struct Factors {
+    /// What a product with the signs is multiplied by.
+    pub scale: f32,
     shift: f32,
     variance: f32,
 }
@@ -79,19 +75,11 @@ impl Sketch {
     /// Returns a rotated query aimed at this sketch.
     pub fn probe(&self, rotated: &[f32]) -> Probe {
         let residual: Vec<f32> = rotated.iter().zip(&self.centre).map(|(q, c)| q - c).collect();
-        let (nibbles, _) = residual.as_chunks::<NIBBLE>();
-        let reaches: Vec<f32> = nibbles.iter().map(|nibble| nibble.iter().map(|v| v.abs()).sum()).collect();
-        let reach_max = reaches.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-        // Every sum of entries has to fit 16 bits; more than 1,040 tables make them coarser.
-        let entry_max = f32::from(ENTRY_MAX).min((f32::from(u16::MAX) / nibbles.len() as f32).floor());
-        let step = 2.0 * reach_max / entry_max;
+        let lookup = Lookup::new(&residual);
         let length_squared: f32 = residual.iter().map(|v| v * v).sum();
-        // Each entry is off by up to half a step: variance 1/12.
-        let quantisation = self.scale_max * self.scale_max * step * step * nibbles.len() as f32 / 12.0;
+        let quantisation = self.scale_max * self.scale_max * lookup.variance();
         Probe {
-            tables: tables(nibbles, &reaches, step),
-            step,
-            base: -reaches.iter().sum::<f32>(),
+            lookup,
             offset: self.centre.iter().zip(rotated).map(|(c, q)| c * q).sum(),
             deviation: (self.spread * self.spread * length_squared + quantisation).sqrt(),
         }
@@ -103,9 +91,9 @@ impl Sketch {
             columns: &self.columns,
             scale: &self.scale,
             shift: &self.shift,
-            tables: &probe.tables,
-            step: probe.step,
-            base: probe.base,
+            tables: &probe.lookup.tables,
+            step: probe.lookup.step,
+            base: probe.lookup.base,
             offset: probe.offset,
         }
     }
@@ -123,7 +111,8 @@ impl Probe {
     }
 }
 
-fn mean(dimension: usize, values: &[f32]) -> Vec<f32> {
+/// Returns the mean of at least one vector.
+pub(super) fn mean(dimension: usize, values: &[f32]) -> Vec<f32> {
     let mut sums = vec![0.0f32; dimension];
     for vector in values.chunks_exact(dimension) {
         sums.iter_mut().zip(vector).for_each(|(sum, value)| *sum += value);
@@ -134,7 +123,7 @@ fn mean(dimension: usize, values: &[f32]) -> Vec<f32> {
 }
 
 /// Writes one vector's signs into its place in a block and returns its factors. `rotated` becomes the difference.
-fn encode(rotated: &mut [f32], centre: &[f32], columns: &mut [Column], row: usize) -> Factors {
+pub(super) fn encode(rotated: &mut [f32], centre: &[f32], columns: &mut [Column], row: usize) -> Factors {
     let (mut squares, mut absolutes, mut shift) = (0.0f32, 0.0f32, 0.0f32);
     for (value, centre) in rotated.iter_mut().zip(centre) {
         *value -= centre;
@@ -149,29 +138,6 @@ fn encode(rotated: &mut [f32], centre: &[f32], columns: &mut [Column], row: usiz
     let scale = if absolutes > f32::MIN_POSITIVE { squares / absolutes } else { 0.0 };
     let width = rotated.len() as f32;
     Factors { scale, shift, variance: ((width * scale * scale - squares) / (width - 1.0)).max(0.0) }
-}
-
-/// 2^23: added to a small positive number it leaves the nearest integer in the lowest bits, far faster than a cast, which
-/// has to mind numbers out of range.
-const ROUND: f32 = 8_388_608.0;
-
-/// Returns for each byte of code the sums of the query's values under every choice of signs, in steps above the least sum.
-fn tables(nibbles: &[[f32; NIBBLE]], reaches: &[f32], step: f32) -> Vec<Table> {
-    let per_step = step.recip();
-    let mut tables = vec![Table([0; 32]); nibbles.len() / 2];
-    let halves = tables.iter_mut().flat_map(|table| table.0.as_chunks_mut::<16>().0);
-    for ((entries, nibble), reach) in halves.zip(nibbles).zip(reaches) {
-        let mut sums = [reach - nibble.iter().sum::<f32>(); 16];
-        for (bit, value) in nibble.iter().enumerate() {
-            for (code, sum) in sums.iter_mut().enumerate() {
-                *sum += if code >> bit & 1 == 1 { 2.0 * value } else { 0.0 };
-            }
-        }
-        for (entry, sum) in entries.iter_mut().zip(sums) {
-            *entry = (sum * per_step + ROUND).to_bits() as u8;
-        }
-    }
-    tables
 }
 
 #[cfg(test)]

@@ -11,14 +11,18 @@ use super::Config;
 use super::chunk::{self, Cut, Window};
 use super::markdown::{self, Outline};
 use crate::domain::{Chunk, Document, EdgeKind, Reference, limits};
+use crate::engine::TokenCoder;
 use crate::error::{Error, Result};
-use crate::model::{Embedded, Model};
+use crate::model::{Embedded, Model, TokenVectors};
 use crate::store::PreparedDocument;
 use crate::telemetry::metrics;
 
 /// Kibibytes of text that may be between reading and commit at a time: two documents of the largest size. With a vector of
 /// 384 coordinates for each passage it comes to some 100 MiB.
 const IN_FLIGHT_KIB: u32 = (2 * limits::DOCUMENT_BYTES_MAX / 1024) as u32;
+/// Text takes so many times its room when tokens are coded: 50 bytes for four of text, so one document of the largest size,
+/// with 200 MiB of codes, at a time.
+const CODED_ROOM: usize = 2;
 /// Passages of one document given to the model at a time, and how often: enough for every session to stay busy.
 const PASSAGES: usize = 64;
 const PASSAGES_IN_FLIGHT: usize = 2;
@@ -31,6 +35,8 @@ pub(super) struct Preparer {
     model: Model,
     window: Window,
     format: String,
+    /// `None` when no codes are kept.
+    token_coder: Option<TokenCoder>,
     in_flight: Arc<Semaphore>,
 }
 
@@ -53,7 +59,8 @@ impl Preparer {
         let window = Window { tokens: wanted.clamp(WINDOW_TOKENS_MIN, room), overlap: config.overlap_tokens };
         // Not the model's window: a re-embedding must not make every file look changed.
         let format = format!("amalfa {} {} {}\n", chunk::VERSION, config.chunk_tokens, config.overlap_tokens);
-        Self { model, window, format, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)) }
+        let token_coder = config.token_codes.then(|| TokenCoder::new(model.identity().dimension)).flatten();
+        Self { model, window, format, token_coder, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_KIB as usize)) }
     }
 
     /// Returns the hash of a file's content, in hex: with the same one there is nothing to do.
@@ -74,7 +81,8 @@ impl Preparer {
 
     /// Waits until there is room for a document's text.
     pub async fn room(&self, document: &Document) -> Result<Room> {
-        let kib = u32::try_from(document.text.len() / 1024 + 1).unwrap_or(u32::MAX).min(IN_FLIGHT_KIB);
+        let times = if self.token_coder.is_some() { CODED_ROOM } else { 1 };
+        let kib = u32::try_from(times * (document.text.len() / 1024 + 1)).unwrap_or(u32::MAX).min(IN_FLIGHT_KIB);
         let room = Arc::clone(&self.in_flight).acquire_many_owned(kib).await;
         room.map_err(|error| Error::internal("cannot wait for room", error))
     }
@@ -105,9 +113,9 @@ impl Preparer {
         let Draft { document, content_hash, cuts, references } = draft;
         let batches = (0..cuts.len()).step_by(PASSAGES).map(|first| {
             let batch = cuts[first..].iter().take(PASSAGES);
-            self.model.embed_passages(batch.map(|cut| cut.embedding_text(&document.text)).collect())
+            self.embed_texts(batch.map(|cut| cut.embedding_text(&document.text)).collect())
         });
-        let embedded: Vec<Vec<Embedded>> = stream::iter(batches).buffered(PASSAGES_IN_FLIGHT).try_collect().await?;
+        let embedded: Vec<Vec<Coded>> = stream::iter(batches).buffered(PASSAGES_IN_FLIGHT).try_collect().await?;
         let chunks: Vec<Chunk> = cuts
             .into_iter()
             .zip(embedded.into_iter().flatten())
@@ -117,9 +125,26 @@ impl Preparer {
         metrics::vectors_unsearchable(chunks.iter().filter(|chunk| chunk.vector.is_none()).count() as u64);
         Ok(PreparedDocument { document, content_hash, chunks, references })
     }
+
+    /// Embeds texts and, where that is wanted, codes their tokens on the way.
+    async fn embed_texts(&self, texts: Vec<String>) -> Result<Vec<Coded>> {
+        let Some(coder) = self.token_coder.clone() else {
+            let embedded = self.model.embed_passages(texts).await?;
+            return Ok(embedded.into_iter().map(|embedded| (embedded, None)).collect());
+        };
+        let code = move |tokens: &TokenVectors| {
+            // A model may give tokens other dimensions than texts: those have no codes.
+            (tokens.dimension() == coder.dimension()).then(|| coder.encode(tokens.as_slice()))
+        };
+        let coded = self.model.embed_passages_with(texts, code).await?;
+        Ok(coded.into_iter().map(|(embedded, codes)| (embedded, codes.flatten())).collect())
+    }
 }
 
-fn chunk(ordinal: usize, cut: Cut, embedded: Embedded, text: &str) -> Chunk {
+/// A passage's vector, and its tokens' codes where they are kept.
+type Coded = (Embedded, Option<Vec<u8>>);
+
+fn chunk(ordinal: usize, cut: Cut, (embedded, token_codes): Coded, text: &str) -> Chunk {
     Chunk {
         ordinal: ordinal as u32,
         text: text[cut.range].to_owned(),
@@ -127,6 +152,7 @@ fn chunk(ordinal: usize, cut: Cut, embedded: Embedded, text: &str) -> Chunk {
         heading_path: cut.heading_path,
         tokens: embedded.tokens,
         vector: embedded.vector,
+        token_codes,
     }
 }
 

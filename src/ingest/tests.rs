@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, json};
 
 use super::*;
-use crate::domain::{Deadline, Vector};
+use crate::domain::{ChunkId, Deadline, Vector};
 use crate::engine::{Accuracy, FlatEngine, Request};
 
 const DIMENSION: usize = 64;
@@ -77,7 +77,7 @@ impl Fixture {
     /// Returns the document that a search for these words finds first.
     async fn first(&self, words: &str) -> Option<String> {
         let embedded = model().embed_query(words.to_owned(), Deadline::NONE).await.unwrap();
-        first(&self.store, self.engine.as_ref(), embedded.vector.unwrap()).await
+        first(&self.store, self.engine.as_ref(), embedded.embedded.vector.clone().unwrap()).await
     }
 
     async fn assert_in_step(&self) {
@@ -86,11 +86,15 @@ impl Fixture {
 }
 
 fn open(database: &Path, model: Model) -> (Indexer, Store, Arc<dyn VectorEngine>) {
+    open_with(&Config::default(), database, model)
+}
+
+fn open_with(ingest: &Config, database: &Path, model: Model) -> (Indexer, Store, Arc<dyn VectorEngine>) {
     let config = store::Config { path: database.join("amalfa.db"), ..store::Config::default() };
     let store = Store::open(&config).unwrap();
     let engine: Arc<dyn VectorEngine> =
         Arc::new(FlatEngine::new(&crate::engine::Config::default(), model.identity().dimension).unwrap());
-    let indexer = Indexer::new(&Config::default(), store.clone(), model, Some(Arc::clone(&engine))).unwrap();
+    let indexer = Indexer::new(ingest, store.clone(), model, Some(Arc::clone(&engine))).unwrap();
     (indexer, store, engine)
 }
 
@@ -371,9 +375,29 @@ async fn another_model_is_refused_until_everything_is_embedded_again() {
     let report = indexer.reembed(Arc::new(Quiet), CancellationToken::new()).await.unwrap();
     assert_eq!(counts(&report), [("updated", 2)].into());
     indexer.check_model().await.unwrap();
-    let query = other.embed_query("red fox".to_owned(), Deadline::NONE).await.unwrap().vector.unwrap();
+    let query = other.embed_query("red fox".to_owned(), Deadline::NONE).await.unwrap().embedded.vector.clone().unwrap();
     assert_eq!(first(&store, engine.as_ref(), query).await.as_deref(), Some("a.md"));
     assert_eq!(counts(&indexer.run(fixture.job(&["."]), Arc::new(Quiet)).await.unwrap()), [("unchanged", 2)].into());
+}
+
+#[tokio::test]
+async fn token_codes_are_stored_when_wanted_and_filled_in_by_embedding_again() {
+    let database = tempfile::tempdir().unwrap();
+    let stored = async |store: &Store| {
+        let chunks: Vec<_> = store.embedded_chunks().await.unwrap().iter().map(ChunkId).collect();
+        (chunks.len(), store.token_codes(chunks).await.unwrap().len())
+    };
+    let without = Config { token_codes: false, ..Config::default() };
+    let (indexer, store, _) = open_with(&without, database.path(), model());
+    indexer.upsert(document("a", "red fox")).await.unwrap();
+    assert_eq!(stored(&store).await, (1, 0));
+
+    let with = Config { token_codes: true, ..Config::default() };
+    let (indexer, store, _) = open_with(&with, database.path(), model());
+    indexer.upsert(document("b", "blue whale")).await.unwrap();
+    assert_eq!(stored(&store).await, (2, 1));
+    indexer.reembed(Arc::new(Quiet), CancellationToken::new()).await.unwrap();
+    assert_eq!(stored(&store).await, (2, 2));
 }
 
 #[tokio::test]

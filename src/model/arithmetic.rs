@@ -2,7 +2,7 @@
 //!
 //! Each word hashes to a fixed pseudo-random direction; a text's vector is the sum over its words.
 
-use super::backend::{Backend, Matrix};
+use super::backend::{Backend, Matrix, Vectors};
 use super::tokens::words;
 use crate::domain::{ModelIdentity, Pooling};
 use crate::error::Result;
@@ -51,9 +51,9 @@ impl Backend for Arithmetic {
         Ok(sum)
     }
 
-    fn token_vectors(&mut self, text: &str) -> Result<Matrix> {
+    fn vectors(&mut self, text: &str) -> Result<Vectors> {
         let values = normal_words(text).flat_map(|word| self.direction(&word).collect::<Vec<_>>()).collect();
-        Ok(Matrix { values, dimension: self.dimension })
+        Ok(Vectors { text: self.vector(text)?, tokens: Some(Matrix { values, dimension: self.dimension }) })
     }
 }
 

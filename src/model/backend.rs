@@ -13,12 +13,21 @@ pub(super) trait Backend: Debug + Send {
     /// [`crate::error::Error::Internal`] when the computation fails.
     fn vector(&mut self, text: &str) -> Result<Vec<f32>>;
 
-    /// Returns the vectors of a text's tokens, special ones included, of any length.
+    /// Returns a text's vector and those of its tokens, of one computation.
     ///
     /// # Errors
     ///
-    /// [`crate::error::Error::Invalid`] when the model gives no such vectors, `Internal` when the computation fails.
-    fn token_vectors(&mut self, text: &str) -> Result<Matrix>;
+    /// As [`Self::vector`].
+    fn vectors(&mut self, text: &str) -> Result<Vectors>;
+}
+
+/// The vectors of a text.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Vectors {
+    /// The text's own, of any length.
+    pub(super) text: Vec<f32>,
+    /// Its tokens', special ones included, of any length; `None` when the model gives none.
+    pub(super) tokens: Option<Matrix>,
 }
 
 /// What a job of the embedding model's threads is given.
@@ -29,11 +38,4 @@ pub(super) type Session = dyn Backend;
 pub(super) struct Matrix {
     pub(super) values: Vec<f32>,
     pub(super) dimension: usize,
-}
-
-impl Matrix {
-    /// Returns the rows.
-    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
-        self.values.chunks_exact(self.dimension.max(1))
-    }
 }

@@ -4,26 +4,58 @@
 //! lengths share one range.
 
 use super::backend::Matrix;
+use crate::error::{Error, Result};
 
-/// Returns `tokens` with every row scaled to length 1; a row without direction becomes zeros.
-pub(super) fn unit_rows(mut tokens: Matrix) -> Matrix {
-    for row in tokens.values.chunks_exact_mut(tokens.dimension.max(1)) {
-        let norm = dot(row, row).sqrt();
-        let scale = if norm.is_finite() && norm > f32::MIN_POSITIVE { norm.recip() } else { 0.0 };
-        row.iter_mut().for_each(|value| *value *= scale);
-    }
-    tokens
+/// The vectors of a text's tokens, special ones included, each of length 1 or, without direction, 0.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenVectors {
+    values: Vec<f32>,
+    dimension: usize,
 }
 
-/// Returns the mean over the query's tokens of the largest cosine with a passage's token, in [-1, 1]; 0 without tokens.
-pub(super) fn mean_max_sim(query: &Matrix, passage: &Matrix) -> f32 {
-    let rows = query.rows().len();
-    if rows == 0 || passage.rows().len() == 0 {
-        return 0.0;
+impl TokenVectors {
+    /// Scales every row of `tokens` to length 1; a row without direction becomes zeros.
+    pub(super) fn normalise(tokens: Matrix) -> Self {
+        let Matrix { mut values, dimension } = tokens;
+        for row in values.chunks_exact_mut(dimension.max(1)) {
+            let norm = dot(row, row).sqrt();
+            let scale = if norm.is_finite() && norm > f32::MIN_POSITIVE { norm.recip() } else { 0.0 };
+            row.iter_mut().for_each(|value| *value *= scale);
+        }
+        Self { values, dimension }
     }
-    let best = |row| passage.rows().map(|other| dot(row, other)).fold(f32::NEG_INFINITY, f32::max);
-    let mean = query.rows().map(best).sum::<f32>() / rows as f32;
-    mean.clamp(-1.0, 1.0)
+
+    /// Returns the coordinates, token after token.
+    pub fn as_slice(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Returns the number of coordinates of each.
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Returns the mean over these tokens, a query's, of the largest cosine with a passage's token, in [-1, 1]; 0 without
+    /// tokens.
+    pub(super) fn mean_max_sim(&self, passage: &Self) -> f32 {
+        let rows = self.rows().len();
+        if rows == 0 || passage.rows().len() == 0 {
+            return 0.0;
+        }
+        let best = |row| passage.rows().map(|other| dot(row, other)).fold(f32::NEG_INFINITY, f32::max);
+        let mean = self.rows().map(best).sum::<f32>() / rows as f32;
+        mean.clamp(-1.0, 1.0)
+    }
+
+    fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.dimension.max(1))
+    }
+}
+
+/// Returns the token vectors, or what to say when the model gives none.
+pub(super) fn required<T>(tokens: Option<T>) -> Result<T> {
+    let message = "late interaction needs a model that returns token vectors, and this one does not";
+    tokens.ok_or_else(|| Error::invalid("rerank.mode", message))
 }
 
 /// Sixteen partial sums, so that the compiler may use the vector registers in spite of float rounding's order.
@@ -44,32 +76,32 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 mod tests {
     use super::*;
 
-    fn matrix(dimension: usize, values: &[f32]) -> Matrix {
-        unit_rows(Matrix { values: values.to_vec(), dimension })
+    fn tokens(dimension: usize, values: &[f32]) -> TokenVectors {
+        TokenVectors::normalise(Matrix { values: values.to_vec(), dimension })
     }
 
     #[test]
     fn each_query_token_counts_its_best_passage_token() {
-        let query = matrix(2, &[3.0, 0.0, 0.0, 2.0]);
-        let passage = matrix(2, &[5.0, 0.0, -1.0, 0.0, 3.0, 4.0]);
+        let query = tokens(2, &[3.0, 0.0, 0.0, 2.0]);
+        let passage = tokens(2, &[5.0, 0.0, -1.0, 0.0, 3.0, 4.0]);
         // 1 with (1, 0), and 0.8 with (0.6, 0.8).
-        assert!((mean_max_sim(&query, &passage) - 0.9).abs() < 1e-6);
+        assert!((query.mean_max_sim(&passage) - 0.9).abs() < 1e-6);
     }
 
     #[test]
     fn a_text_scores_one_with_itself() {
         let values: Vec<f32> = (0..384 * 5).map(|i| ((i * 37 % 101) as f32) - 50.0).collect();
-        let tokens = matrix(384, &values);
-        assert!((mean_max_sim(&tokens, &tokens) - 1.0).abs() < 1e-5);
+        let text = tokens(384, &values);
+        assert!((text.mean_max_sim(&text) - 1.0).abs() < 1e-5);
     }
 
     #[test]
     fn nothing_scores_zero_and_never_nan() {
-        let some = matrix(2, &[1.0, 1.0]);
-        let none = matrix(2, &[]);
-        let zeros = matrix(2, &[0.0, 0.0]);
+        let some = tokens(2, &[1.0, 1.0]);
+        let none = tokens(2, &[]);
+        let zeros = tokens(2, &[0.0, 0.0]);
         for (query, passage) in [(&some, &none), (&none, &some), (&some, &zeros), (&zeros, &some)] {
-            assert_eq!(mean_max_sim(query, passage), 0.0);
+            assert_eq!(query.mean_max_sim(passage), 0.0);
         }
     }
 }

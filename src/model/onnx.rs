@@ -8,7 +8,7 @@ use fastembed::{
 };
 use tokenizers::Tokenizer;
 
-use super::backend::{Backend, Matrix};
+use super::backend::{Backend, Matrix, Vectors};
 use super::runtime::Runtime;
 use super::source::Source;
 use crate::domain::Pooling;
@@ -72,11 +72,8 @@ impl Onnx {
         let output = self.embedding.transform([text], Some(1)).map_err(failed)?;
         output.into_raw().pop().ok_or_else(|| Error::bug("the model returned nothing"))
     }
-}
 
-impl Backend for Onnx {
-    fn vector(&mut self, text: &str) -> Result<Vec<f32>> {
-        let batch = self.run(text)?;
+    fn text_vector(&self, batch: &SingleBatchOutput) -> Result<Vec<f32>> {
         let output = batch.select_output(&self.outputs.as_slice()).map_err(failed)?;
         match (output.shape(), output.as_slice()) {
             // The graph pools by itself.
@@ -85,15 +82,26 @@ impl Backend for Onnx {
             (shape, _) => Err(shape_error(shape)),
         }
     }
+}
 
-    fn token_vectors(&mut self, text: &str) -> Result<Matrix> {
+impl Backend for Onnx {
+    fn vector(&mut self, text: &str) -> Result<Vec<f32>> {
         let batch = self.run(text)?;
-        let output = batch.select_output(&TOKEN_OUTPUTS).map_err(|_| no_token_vectors())?;
-        match (output.shape(), output.as_slice()) {
-            (&[1, _, dimension], Some(values)) => Ok(Matrix { values: values.to_vec(), dimension }),
-            ([1, _], _) => Err(no_token_vectors()),
-            (shape, _) => Err(shape_error(shape)),
-        }
+        self.text_vector(&batch)
+    }
+
+    fn vectors(&mut self, text: &str) -> Result<Vectors> {
+        let batch = self.run(text)?;
+        Ok(Vectors { text: self.text_vector(&batch)?, tokens: token_vectors(&batch) })
+    }
+}
+
+/// Returns the rows of the output that has one per token, if there is any.
+fn token_vectors(batch: &SingleBatchOutput) -> Option<Matrix> {
+    let output = batch.select_output(&TOKEN_OUTPUTS).ok()?;
+    match (output.shape(), output.as_slice()) {
+        (&[1, _, dimension], Some(values)) => Some(Matrix { values: values.to_vec(), dimension }),
+        _ => None,
     }
 }
 
@@ -150,10 +158,6 @@ fn failed(error: fastembed::Error) -> Error {
 
 fn shape_error(shape: &[usize]) -> Error {
     Error::bug(format!("the model returned an output of shape {shape:?}, not one vector per text or per token"))
-}
-
-fn no_token_vectors() -> Error {
-    Error::invalid("rerank.mode", "late interaction needs a model that returns token vectors, and this one does not")
 }
 
 #[cfg(test)]

@@ -22,6 +22,11 @@ impl Scored {
         Self { scores: vec![None; texts], degraded: Some(Degradation { reason, message: message.into() }) }
     }
 
+    /// Returns an answer without scores, because of an error.
+    pub fn stopped(texts: usize, error: &Error) -> Self {
+        Self { scores: vec![None; texts], degraded: Some(degradation(error)) }
+    }
+
     /// Takes scores, each with its text's place, as they come; the first error ends it.
     pub(super) async fn collect(texts: usize, scored: impl Stream<Item = Result<(usize, f32)>>) -> Self {
         let mut scores = vec![None; texts];

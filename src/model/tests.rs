@@ -1,10 +1,12 @@
 //! The bundled model, for real: `make setup` puts ONNX Runtime in its place.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use super::backend::Vectors;
 use super::*;
-use crate::domain::DegradationReason;
+use crate::domain::{DegradationReason, Vector};
 
 const BATCH: NonZeroUsize = NonZeroUsize::new(16).unwrap();
 
@@ -16,7 +18,7 @@ fn model() -> Model {
 }
 
 async fn embed_query(text: &str) -> Embedded {
-    model().embed_query(text.to_owned(), Deadline::NONE).await.unwrap()
+    model().embed_query(text.to_owned(), Deadline::NONE).await.unwrap().embedded.clone()
 }
 
 async fn late_interaction(model: &Model, query: &str, passages: Vec<String>) -> Vec<f32> {
@@ -155,7 +157,7 @@ async fn a_prefix_is_put_before_queries_only() {
     let query = model.embed_query("ownership".to_owned(), Deadline::NONE).await.unwrap();
     let passage = model.embed_passages(vec!["ownership".to_owned()]).await.unwrap().remove(0);
     let spelled_out = embed_query("Represent this sentence: ownership").await;
-    assert_eq!(query, spelled_out);
+    assert_eq!(query.embedded, spelled_out);
     assert_eq!(passage, embed_query("ownership").await);
     assert_eq!(model.passage_tokens_max(), 254);
     assert_eq!(model.identity().differences(super::tests::model().identity()).len(), 1);
@@ -225,10 +227,72 @@ async fn the_arithmetic_double_behaves_like_a_model() {
     let model = Model::arithmetic(32);
     let embed = |text: &str| model.embed_query(text.to_owned(), Deadline::NONE);
     let (one, same, other) = (embed("red fox").await, embed("Red fox!").await, embed("blue whale").await);
-    assert_eq!(one.unwrap().vector.unwrap(), same.unwrap().vector.unwrap());
-    assert!(embed(" ").await.unwrap().vector.is_none());
-    assert_eq!(other.unwrap().vector.unwrap().dimension(), model.identity().dimension);
+    let vector = |query: Result<Arc<EmbeddedQuery>>| query.unwrap().embedded.vector.clone();
+    assert_eq!(vector(one), vector(same));
+    assert_eq!(vector(embed(" ").await), None);
+    assert_eq!(vector(other).unwrap().dimension(), model.identity().dimension);
     let passages = vec!["blue whale".to_owned(), "a red fox".to_owned()];
     let scores = late_interaction(&model, "red fox", passages).await;
     assert!(scores[1] > scores[0], "{scores:?}");
+}
+
+/// A double whose calls are counted.
+#[derive(Debug)]
+struct Counted(Arithmetic, Arc<AtomicUsize>);
+
+impl Backend for Counted {
+    fn vector(&mut self, text: &str) -> Result<Vec<f32>> {
+        self.vectors(text).map(|vectors| vectors.text)
+    }
+
+    fn vectors(&mut self, text: &str) -> Result<Vectors> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.vectors(text)
+    }
+}
+
+#[tokio::test]
+async fn a_query_and_its_late_interaction_are_one_run_of_the_model() {
+    let runs = Arc::default();
+    let backend = Counted(Arithmetic { dimension: 32 }, Arc::clone(&runs));
+    let identity = ModelIdentity { query_prefix: "query: ".to_owned(), ..Arithmetic::identity(32) };
+    let backends: Vec<Box<dyn Backend>> = vec![Box::new(backend)];
+    let model = Model::assemble(identity, SelfTest::default(), Tokens::Words, backends, &Config::default()).unwrap();
+    let query = model.embed_query("red fox".to_owned(), Deadline::NONE).await.unwrap();
+    let passages = vec!["red".to_owned(), "fox".to_owned()];
+    late_interaction(&model, "red fox", passages).await;
+    let again = model.embed_query("red fox".to_owned(), Deadline::NONE).await.unwrap();
+    assert!(Arc::ptr_eq(&query, &again));
+    assert_eq!(runs.load(Ordering::Relaxed), 3, "one for the query, one for each passage");
+    assert_eq!(query.tokens().unwrap().as_slice().len(), 3 * 32, "the prefix's token counts");
+}
+
+#[tokio::test]
+async fn late_interaction_reads_the_query_with_its_prefix() {
+    let prefixed = Model::load(&Config {
+        sessions: 1,
+        query_prefix: Some("Represent this sentence: ".to_owned()),
+        ..Config::default()
+    })
+    .unwrap();
+    let passages = || vec!["Ownership governs memory.".to_owned(), "Represent this sentence".to_owned()];
+    let ask = |model: Model, query: &str| {
+        let query = query.to_owned();
+        async move { late_interaction(&model, &query, passages()).await }
+    };
+    let plain = ask(model(), "ownership").await;
+    assert_eq!(ask(prefixed.clone(), "ownership").await, ask(model(), "Represent this sentence: ownership").await);
+    assert_ne!(ask(prefixed, "ownership").await, plain, "a model's queries are its own");
+    assert_eq!(ask(model(), "ownership").await, plain);
+}
+
+#[tokio::test]
+async fn a_passages_vector_and_its_tokens_come_of_one_run() {
+    let texts = || vec!["A lease expires after ten seconds.".to_owned(), String::new()];
+    let both = model().embed_passages_with(texts(), TokenVectors::clone).await.unwrap();
+    let alone = model().embed_passages(texts()).await.unwrap();
+    assert_eq!(both.iter().map(|(embedded, _)| embedded.clone()).collect::<Vec<_>>(), alone);
+    // Two special tokens beside those that are counted.
+    let rows: Vec<_> = both.iter().map(|(_, tokens)| tokens.as_ref().unwrap().as_slice().len() / 384).collect();
+    assert_eq!(rows, alone.iter().map(|embedded| embedded.tokens as usize + 2).collect::<Vec<_>>());
 }

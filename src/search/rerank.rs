@@ -94,12 +94,18 @@ pub struct Reranked {
     pub score: f32,
 }
 
-/// A text of an item.
-#[derive(Debug)]
-struct ItemText {
-    /// The item's place in the request.
-    owner: usize,
+/// What a reranker reads.
+#[derive(Debug, Clone)]
+struct Text {
     text: String,
+    /// The stored passage that it is; what is known of that need not be computed.
+    chunk: Option<ChunkId>,
+}
+
+impl Text {
+    fn of(passage: &Passage) -> Self {
+        Self { text: passage_text(passage), chunk: Some(passage.chunk) }
+    }
 }
 
 impl Searcher {
@@ -116,7 +122,7 @@ impl Searcher {
     ) -> Result<(Vec<Reranked>, Vec<RerankStep>)> {
         let Reranking { query, items, mode, limit, time_max, deadline } = reranking;
         let texts = timeline.timed(Stage::Hydrate, self.item_texts(items)).await?;
-        let (owners, texts): (Vec<_>, Vec<_>) = texts.into_iter().map(|item| (item.owner, item.text)).unzip();
+        let (owners, texts): (Vec<_>, Vec<_>) = texts.into_iter().unzip();
         let scoring = self.run(mode, &query, texts, budget(time_max, deadline));
         let (ranking, steps) = timeline.timed(Stage::Rerank, async { Ok(scoring.await) }).await?;
         Ok((best_per_item(&owners, &ranking, limit), steps))
@@ -130,7 +136,7 @@ impl Searcher {
         found: Vec<Candidate>,
         query: &Query,
     ) -> Result<(Vec<Candidate>, Vec<RerankStep>)> {
-        let texts = found.iter().map(|c| passage_text(&c.passage)).collect();
+        let texts = found.iter().map(|c| Text::of(&c.passage)).collect();
         let (ranking, steps) = self.run(mode, text, texts, budget(query.rerank_time_max, query.deadline)).await;
         Ok((arrange(found, &ranking), steps))
     }
@@ -140,17 +146,16 @@ impl Searcher {
         self.rerankers.cross_encoder.as_ref().is_none_or(CrossEncoder::healthy)
     }
 
-    /// Returns the texts to score, the first of each item before the second of any: a step that takes only so many, or
+    /// Returns the texts to score with the place of the item that each belongs to, the first of each item before the second of any: a step that takes only so many, or
     /// runs out of time, then has seen something of every item.
-    async fn item_texts(&self, items: Vec<RerankItem>) -> Result<Vec<ItemText>> {
+    async fn item_texts(&self, items: Vec<RerankItem>) -> Result<Vec<(usize, Text)>> {
         let mut texts = Vec::with_capacity(items.len());
         for (owner, item) in items.into_iter().enumerate() {
             match item {
-                RerankItem::Text(text) => texts.push((0, ItemText { owner, text })),
+                RerankItem::Text(text) => texts.push((0, (owner, Text { text, chunk: None }))),
                 RerankItem::Document(id) => {
                     let passages = self.document_passages(id).await?;
-                    let text = |passage| ItemText { owner, text: passage_text(passage) };
-                    texts.extend(passages.iter().map(text).enumerate());
+                    texts.extend(passages.iter().map(|passage| (owner, Text::of(passage))).enumerate());
                 }
             }
         }

@@ -11,7 +11,8 @@ use crate::error::Error;
 /// Marks a SQLite file as Amalfa's: "AMLF" in ASCII.
 pub(super) const APPLICATION_ID: i32 = 0x414D_4C46;
 /// What leads from each version to the next; the first from an empty file to version 1.
-pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2_lexical.sql")];
+pub(super) const MIGRATIONS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema_2_lexical.sql"), include_str!("schema_3_token_codes.sql")];
 /// The version of this binary's schema.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -85,6 +85,7 @@ fn document(name: &str, texts: &[&str]) -> PreparedDocument {
         overlap: 0,
         tokens: 7,
         vector: Some(vector([1.0, at as f32, 2.0])),
+        token_codes: None,
     });
     PreparedDocument {
         document: Document {

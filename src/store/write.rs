@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::decode::document_id;
 use super::failure::Failure;
-use super::meta;
 use super::records::{Committed, Outcome, PreparedDocument, Write};
 use super::statement::{execute, row, rows, statement};
+use super::{meta, token_codes};
 use crate::domain::{Chunk, ChunkId, DocumentId, Reference, Vector};
 use crate::error::Error;
 
@@ -148,8 +148,13 @@ impl Steps<'_> {
             };
             chunks.iter().zip(&paths).map(&mut put).collect::<rusqlite::Result<Vec<i64>>>()
         })?;
-        let vectors = chunks.into_iter().map(|chunk| chunk.vector).zip(numbers);
-        self.put_vectors(vectors.filter_map(|(vector, number)| Some((number, vector?))).collect())
+        let (mut vectors, mut codes) = (Vec::new(), Vec::new());
+        for (chunk, number) in chunks.into_iter().zip(numbers) {
+            vectors.extend(chunk.vector.map(|vector| (number, vector)));
+            codes.extend(chunk.token_codes.map(|bytes| (number, bytes)));
+        }
+        token_codes::put(self.transaction, &codes)?;
+        self.put_vectors(vectors)
     }
 
     fn put_vectors(&mut self, vectors: Vec<(i64, Vector)>) -> Result<(), Failure> {

@@ -59,8 +59,10 @@ mod tests {
         let held = std::hint::black_box(vec![1_u8; 64 << 20]);
         let heap = heap().unwrap();
         assert!(heap.allocated >= 64 << 20 && heap.active >= heap.allocated, "{heap:?}");
-        assert!(rss_bytes().unwrap() >= 64 << 20);
-        assert!(rss_bytes_max().unwrap() >= rss_bytes().unwrap());
+        let rss = rss_bytes().unwrap();
+        assert!(rss >= 64 << 20);
+        // Linux counts pages per thread and adds them up now and then: two readings differ by as much.
+        assert!(rss_bytes_max().unwrap() + (16 << 20) >= rss);
         drop(held);
     }
 }

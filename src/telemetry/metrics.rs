@@ -37,6 +37,7 @@ static INGEST_CHUNKS: Family<Counter, 0> = Family::counter(&table::INGEST_CHUNKS
 static INGEST_DOCUMENTS: Family<Counter, 1> = Family::counter(&table::INGEST_DOCUMENTS);
 static LLM_ATTEMPT: Family<Histogram, 1> = Family::histogram(&table::LLM_ATTEMPT);
 static LLM_CIRCUIT: Family<Gauge, 1> = Family::gauge(&table::LLM_CIRCUIT);
+static LATE_INTERACTION: Family<Counter, 1> = Family::counter(&table::LATE_INTERACTION);
 static MODEL_CALL: Family<Histogram, 1> = Family::histogram(&table::MODEL_CALL);
 static MODEL_QUEUE: Family<Gauge, 1> = Family::gauge(&table::MODEL_QUEUE);
 static MODEL_TOKENS: Family<Counter, 1> = Family::counter(&table::MODEL_TOKENS);
@@ -46,6 +47,9 @@ static POOL_PENDING: Family<Gauge, 1> = Family::gauge(&table::POOL_PENDING);
 static POOL_TIMEOUTS: Family<Counter, 1> = Family::counter(&table::POOL_TIMEOUTS);
 static POOL_USE: Family<Histogram, 1> = Family::histogram(&table::POOL_USE);
 static POOL_WAIT: Family<Histogram, 1> = Family::histogram(&table::POOL_WAIT);
+static QUERY_CACHE: Family<Counter, 1> = Family::counter(&table::QUERY_CACHE);
+static QUERY_CACHE_BYTES: Family<Gauge, 0> = Family::gauge(&table::QUERY_CACHE_BYTES);
+static QUERY_CACHE_ENTRIES: Family<Gauge, 0> = Family::gauge(&table::QUERY_CACHE_ENTRIES);
 static RERANK_COVERAGE: Family<Histogram, 1> = Family::histogram(&table::RERANK_COVERAGE);
 static RERANK_DEGRADED: Family<Counter, 2> = Family::counter(&table::RERANK_DEGRADED);
 static RERANK_PASSAGES: Family<Counter, 1> = Family::counter(&table::RERANK_PASSAGES);
@@ -56,6 +60,7 @@ static STORE_DANGLING: Family<Gauge, 0> = Family::gauge(&table::STORE_DANGLING);
 static STORE_DOCUMENTS: Family<Gauge, 0> = Family::gauge(&table::STORE_DOCUMENTS);
 static STORE_EDGES: Family<Gauge, 0> = Family::gauge(&table::STORE_EDGES);
 static STORE_WAL: Family<Gauge, 0> = Family::gauge(&table::STORE_WAL);
+static TOKEN_CODES_DAMAGED: Family<Counter, 0> = Family::counter(&table::TOKEN_CODES_DAMAGED);
 static VECTORS_DAMAGED: Family<Counter, 0> = Family::counter(&table::VECTORS_DAMAGED);
 static VECTORS_UNSEARCHABLE: Family<Counter, 0> = Family::counter(&table::VECTORS_UNSEARCHABLE);
 
@@ -77,6 +82,11 @@ pub fn vectors_unsearchable(count: u64) {
 /// Counts stored vectors that were damaged and left out.
 pub fn vectors_damaged(count: u64) {
     VECTORS_DAMAGED.with([]).increment(count);
+}
+
+/// Counts stored token codes that were damaged and not used.
+pub fn token_codes_damaged(count: u64) {
+    TOKEN_CODES_DAMAGED.with([]).increment(count);
 }
 
 /// Sets the number of texts waiting for a model session, by `priority`: `query`, `bulk`, `cross_encoder`.
@@ -117,6 +127,22 @@ pub fn llm_circuit(state: &'static str) {
     for word in table::CIRCUIT_STATES {
         LLM_CIRCUIT.with([word]).set(f64::from(u8::from(*word == state)));
     }
+}
+
+/// Counts a query by whether its vectors were there: `hit`, `miss`.
+pub fn query_cache_request(result: &'static str) {
+    QUERY_CACHE.with([result]).increment(1);
+}
+
+/// Sets what the query cache holds.
+pub fn query_cache_state(entries: usize, bytes: usize) {
+    QUERY_CACHE_ENTRIES.with([]).set(entries as f64);
+    QUERY_CACHE_BYTES.with([]).set(bytes as f64);
+}
+
+/// Counts passages scored by late interaction, by `source`: `stored`, `computed`.
+pub fn late_interaction_passages(source: &'static str, count: u64) {
+    LATE_INTERACTION.with([source]).increment(count);
 }
 
 /// Sets what the engine holds.
@@ -208,10 +234,19 @@ fn build_info() {
 
 /// Makes the counters whose labels are known appear at zero, so that their first increment is a rate too.
 fn counters_at_zero() {
-    for family in [&INGEST_CHUNKS, &ENGINE_SCANNED, &VECTORS_DAMAGED, &VECTORS_UNSEARCHABLE] {
+    for family in [&INGEST_CHUNKS, &ENGINE_SCANNED, &TOKEN_CODES_DAMAGED, &VECTORS_DAMAGED, &VECTORS_UNSEARCHABLE] {
         family.with([]).increment(0);
     }
-    for family in [&INGEST_DOCUMENTS, &MODEL_TOKENS, &POOL_TIMEOUTS, &EXPORT_SPANS, &RERANK_PASSAGES] {
+    let one_label = [
+        &INGEST_DOCUMENTS,
+        &LATE_INTERACTION,
+        &MODEL_TOKENS,
+        &POOL_TIMEOUTS,
+        &QUERY_CACHE,
+        &EXPORT_SPANS,
+        &RERANK_PASSAGES,
+    ];
+    for family in one_label {
         for value in family.metric().closed_values() {
             family.with([value]).increment(0);
         }

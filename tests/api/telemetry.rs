@@ -48,8 +48,10 @@ async fn a_search_leaves_a_tree_of_spans_under_its_callers() {
     for stage in ["embed", "retrieve", "lexical", "fuse", "hydrate", "rerank"] {
         assert_eq!(by_name[stage].parent_span_id, root.span_id, "{stage} is not right under the call");
     }
-    for (statement, stage) in [("SELECT passages", "lexical"), ("SELECT chunks, documents", "hydrate")] {
-        assert_eq!(by_name[statement].parent_span_id, by_name[stage].span_id, "{statement}");
+    let statements =
+        [("SELECT passages", "lexical"), ("SELECT chunks, documents", "hydrate"), ("SELECT token_codes", "rerank")];
+    for (statement, stage) in statements {
+        assert_eq!(by_name[statement].parent_span_id, by_name[stage].span_id, "{statement} is not under {stage}");
     }
     let all = format!("{spans:?}");
     assert!(CANARIES.iter().all(|canary| !all.contains(canary)), "a text is in the spans");

@@ -121,9 +121,15 @@ impl Quality {
     }
 }
 
+/// What the query cache may hold: enough for the stages of one search to share a query, far too little to bring it over to
+/// the next combination, which asks the same queries and would be timed without the model.
+const QUERY_CACHE_BYTES_MAX: usize = 256 << 10;
+
 async fn measure(config: &Config, dataset: &Dataset, plan: &Plan, stop: &CancellationToken) -> Result<Report> {
-    let core = Core::build(config).await?;
-    let measured = measure_on(&core, config, dataset, plan, stop).await;
+    let mut config = config.clone();
+    config.model.query_cache_bytes = config.model.query_cache_bytes.min(QUERY_CACHE_BYTES_MAX);
+    let core = Core::build(&config).await?;
+    let measured = measure_on(&core, &config, dataset, plan, stop).await;
     // What was ingested is kept whatever became of the measuring.
     let closed = core.close().await;
     let report = measured?;

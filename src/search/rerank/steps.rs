@@ -1,5 +1,6 @@
 //! The steps of a rerank: who scores, how many, and for how long.
 
+use super::Text;
 use super::ranking::Ranking;
 use crate::domain::{Deadline, DegradationReason, RerankMode, RerankStep};
 use crate::model::{CrossEncoder, Llm, Scored};
@@ -43,7 +44,7 @@ impl Searcher {
         &self,
         mode: RerankMode,
         query: &str,
-        texts: Vec<String>,
+        texts: Vec<Text>,
         deadline: Deadline,
     ) -> (Ranking, Vec<RerankStep>) {
         let mut ranking = Ranking::new(texts.len());
@@ -82,10 +83,11 @@ impl Searcher {
         }
     }
 
-    async fn score(&self, step: &Step<'_>, query: &str, texts: Vec<String>, deadline: Deadline) -> Scored {
+    async fn score(&self, step: &Step<'_>, query: &str, texts: Vec<Text>, deadline: Deadline) -> Scored {
         let (count, batch) = (texts.len(), self.rerankers.config.batch);
+        let (texts, chunks): (Vec<_>, Vec<_>) = texts.into_iter().map(|text| (text.text, text.chunk)).unzip();
         match step.scorer {
-            Scorer::LateInteraction => self.model.late_interaction(query.to_owned(), texts, batch, deadline).await,
+            Scorer::LateInteraction => self.late_interaction(query, &chunks, texts, batch, deadline).await,
             Scorer::CrossEncoder(Some(model)) => model.score(query, texts, batch, deadline).await,
             Scorer::Llm(Some(llm)) => llm.rank(query, &texts, step.wanted, deadline).await,
             Scorer::CrossEncoder(None) => not_configured(count, NO_CROSS_ENCODER),

@@ -173,7 +173,7 @@ async fn a_database_of_version_1_gets_its_index() {
     let former = Connection::open(&config.path).unwrap();
     former
         .execute_batch(
-            "DROP TRIGGER passage_words_added; DROP TRIGGER passage_words_removed; DROP TRIGGER passage_words_changed;
+            "DROP TABLE token_codes; DROP TRIGGER passage_words_added; DROP TRIGGER passage_words_removed; DROP TRIGGER passage_words_changed;
             DROP TRIGGER passage_words_titled; DROP VIEW passage_words; DROP TABLE passages;
             DELETE FROM meta WHERE key = 'lexical_tokenizer'; PRAGMA user_version = 1",
         )

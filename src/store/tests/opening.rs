@@ -65,6 +65,18 @@ async fn a_new_file_gets_the_schema_and_the_application_id() {
 }
 
 #[tokio::test]
+async fn a_database_of_before_token_codes_is_migrated_and_has_none() {
+    let (_folder, config) = closed().await;
+    let former = Connection::open(&config.path).unwrap();
+    former.execute_batch("DROP TABLE token_codes; PRAGMA user_version = 2").unwrap();
+    former.close().unwrap();
+    let store = Store::open(&config).unwrap();
+    let chunks: Vec<ChunkId> = store.embedded_chunks().await.unwrap().iter().map(ChunkId).collect();
+    assert_eq!(chunks.len(), 200);
+    assert!(store.token_codes(chunks).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_reader_cannot_write() {
     let home = Home::empty();
     let refused = home.store.read(|connection| Ok(connection.execute("DELETE FROM documents", [])?)).await;

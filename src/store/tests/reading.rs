@@ -185,6 +185,7 @@ proptest! {
                 overlap: (starts[done] - from) as u32,
                 tokens: 0,
                 vector: None,
+                token_codes: None,
             });
             done = at;
         }

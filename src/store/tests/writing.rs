@@ -86,6 +86,27 @@ async fn a_deleted_document_takes_everything_with_it() {
 }
 
 #[tokio::test]
+async fn token_codes_come_and_go_with_their_chunk() {
+    let home = Home::new().await;
+    let with_codes = |text: &'static str| {
+        let mut prepared = document("a", &[text, "without"]);
+        prepared.chunks[0].token_codes = Some(text.as_bytes().to_vec());
+        prepared
+    };
+    let first = numbers(&home.put(with_codes("one")).await.added);
+    assert_eq!(home.store.token_codes(first.clone()).await.unwrap(), [(first[0], b"one".to_vec())]);
+
+    let second = numbers(&home.put(with_codes("two")).await.added);
+    let both = [first, second.clone()].concat();
+    assert_eq!(home.store.token_codes(both.clone()).await.unwrap(), [(second[0], b"two".to_vec())]);
+
+    home.store.write(vec![Write::Delete(id("a"))]).await.unwrap();
+    assert!(home.store.token_codes(both).await.unwrap().is_empty());
+    let left: u64 = home.beside().query_row("SELECT count(*) FROM token_codes", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
 async fn a_renamed_document_keeps_chunks_and_edges() {
     let home = Home::new().await;
     let committed = home.put(document("a", &["one"])).await;

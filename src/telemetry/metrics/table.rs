@@ -163,6 +163,8 @@ table! {
         "Chunks written.";
     VECTORS_UNSEARCHABLE: "amalfa_vectors_unsearchable_total", Counter, "", [],
         "Chunks whose vector has no direction: they are stored and cannot be found.";
+    TOKEN_CODES_DAMAGED: "amalfa_token_codes_damaged_total", Counter, "", [],
+        "Stored token codes that were damaged; their passages are encoded anew for each late interaction.";
     VECTORS_DAMAGED: "amalfa_vectors_damaged_total", Counter, "", [],
         "Stored vectors that were damaged and left out of the index.";
 
@@ -185,6 +187,15 @@ table! {
         "Time of one request to the language model's endpoint, retries apart.";
     LLM_CIRCUIT: "amalfa_llm_circuit_state", Gauge, "", [Label::closed("state", CIRCUIT_STATES)],
         "1 for the state that the circuit breaker before the language model is in, 0 for the others.";
+    LATE_INTERACTION: "amalfa_late_interaction_passages_total", Counter, "",
+        [Label::closed("source", &["stored", "computed"])],
+        "Passages scored by late interaction, from their stored codes or, far slower, with the model.";
+    QUERY_CACHE: "amalfa_query_cache_requests_total", Counter, "", [Label::closed("result", &["hit", "miss"])],
+        "Queries asked for, by whether their vectors were there or the model had to make them.";
+    QUERY_CACHE_ENTRIES: "amalfa_query_cache_entries", Gauge, "", [],
+        "Queries whose vectors are kept.";
+    QUERY_CACHE_BYTES: "amalfa_query_cache_bytes", Gauge, "By", [],
+        "Memory of the queries' vectors that are kept.";
 
     ENGINE_VECTORS: "amalfa_engine_vectors", Gauge, "", [],
         "Vectors that can be found.";

@@ -18,6 +18,10 @@ fn record_everything() {
     ingest_chunks(1);
     vectors_unsearchable(1);
     vectors_damaged(1);
+    token_codes_damaged(1);
+    late_interaction_passages("stored", 1);
+    query_cache_request("hit");
+    query_cache_state(1, 1);
     model_queue_len("query", 1);
     model_tokens("query", 1);
     model_call("query", time);
