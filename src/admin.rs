@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing};
 use hyper::server::conn::http1;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, TextFormat};
 
 /// Where the listener is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -153,16 +153,18 @@ fn refused(address: SocketAddr, error: &std::io::Error) -> Error {
 
 fn router(metrics: Metrics, health: Health) -> Router {
     Router::new()
-        .route("/metrics", routing::get(move || scrape(metrics)))
+        .route("/metrics", routing::get(move |headers: HeaderMap| scrape(metrics, headers)))
         .route("/healthz", routing::get(|| async { "ok\n" }))
         .route("/readyz", routing::get(readiness).with_state(health))
         .fallback(|| async { (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n") })
 }
 
 /// Rendering reads `/proc` and formats every series: not for an async thread.
-async fn scrape(metrics: Metrics) -> Response {
-    match tokio::task::spawn_blocking(move || metrics.render()).await {
-        Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
+async fn scrape(metrics: Metrics, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = TextFormat::accepted(accept);
+    match tokio::task::spawn_blocking(move || metrics.render_as(format)).await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

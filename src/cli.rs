@@ -5,6 +5,7 @@
 mod bench;
 mod config;
 mod index;
+mod metrics;
 mod output;
 mod query;
 mod serve;
@@ -52,6 +53,7 @@ enum Command {
     Rerank(query::Rerank),
     Stats(query::Stats),
     Healthcheck(serve::Healthcheck),
+    Metrics(metrics::Metrics),
     Traces(traces::Traces),
     Bench(bench::Bench),
     Config(config::Config),
@@ -71,11 +73,16 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<ExitCode> {
     let loaded = cli.common.load(&cli.command)?;
-    // Printing the settings must work also when telemetry's are wrong.
-    if let Command::Config(command) = &cli.command {
-        return command.run(&loaded);
+    // Printing the settings must work also when telemetry's are wrong; listing the metrics needs none.
+    match &cli.command {
+        Command::Config(command) => return command.run(&loaded),
+        Command::Metrics(command) => return command.run(),
+        _ => {}
     }
     let telemetry = telemetry::init(&cli.command.telemetry(&loaded))?;
+    if matches!(cli.command, Command::Serve(_)) {
+        telemetry.self_test();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("amalfa-io")
@@ -93,7 +100,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
             Command::Healthcheck(command) => command.run(config).await,
             Command::Bench(command) => command.run(config).await,
             Command::Traces(command) => command.run().await,
-            Command::Config(_) => Ok(ExitCode::SUCCESS),
+            Command::Config(_) | Command::Metrics(_) => Ok(ExitCode::SUCCESS),
         }
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
 
 use amalfa::error::{Error, Result};
-use amalfa::telemetry::{self, Config, Guard, OtlpProtocol, Stage, Timeline, rpc, sql};
+use amalfa::telemetry::{self, Config, Guard, OtlpProtocol, Stage, TextFormat, Timeline, rpc, sql};
 use axum::body::Body;
 use http::{Request, Response};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
@@ -175,6 +175,83 @@ async fn a_failure_shows_on_every_span_it_went_through() {
     assert_eq!(attribute(&statement.attributes, "db.response.status_code").as_deref(), Some("5"));
 }
 
+/// The trace ids of all exemplars of a scrape.
+fn exemplars(text: &str) -> Vec<String> {
+    let ids = text.split("# {trace_id=\"").skip(1);
+    ids.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn every_exemplar_is_of_a_trace_that_was_exported() {
+    let trace = "77777777777777777777777777777777";
+    let process = &*PROCESS;
+    call(METHOD, trace, "01", search).await;
+    call(METHOD, "88888888888888888888888888888888", "00", search).await;
+    let text = process.guard.metrics().render_as(TextFormat::OpenMetrics);
+    let ids = exemplars(&text);
+    assert!(ids.iter().any(|id| id == trace), "{text}");
+    // Calls of other tests may be under way: their spans come when they end.
+    let missing = |id: &&String| process.receiver.trace(id).is_empty();
+    for _ in 0..100 {
+        assert!(process.guard.flush());
+        if !ids.iter().any(|id| missing(&id)) {
+            break;
+        }
+    }
+    assert_eq!(ids.iter().filter(missing).collect::<Vec<_>>(), Vec::<&String>::new());
+    let plain = process.guard.metrics().render();
+    assert_eq!(exemplars(&plain), Vec::<String>::new(), "the plain format has none");
+}
+
+#[tokio::test]
+async fn an_exemplar_is_of_the_span_that_was_measured() {
+    let trace = "99999999999999999999999999999999";
+    let process = &*PROCESS;
+    // No other test reranks, so the sample is the only one.
+    let rerank = async || Timeline::start().timed(Stage::Rerank, async { Ok(()) }).await;
+    call(METHOD, trace, "01", rerank).await;
+    let text = process.guard.metrics().render_as(TextFormat::OpenMetrics);
+    let exemplar = text.lines().find(|line| line.contains("stage=\"rerank\"") && line.contains(trace)).unwrap();
+    assert!(process.guard.flush());
+    let spans = process.receiver.trace(trace);
+    let span = hex(&named(&spans, "rerank").span_id);
+    assert!(exemplar.contains(&format!("span_id=\"{span}\"")), "{exemplar}");
+}
+
+/// The reference parser of OpenMetrics, which refuses what the specification forbids, with a look at the exemplars.
+const STRICT_PARSER: &str = "
+import sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+families = list(text_string_to_metric_families(sys.stdin.read()))
+exemplars = [s.exemplar for f in families for s in f.samples if s.exemplar]
+assert exemplars and all(len(e.labels['trace_id']) == 32 and len(e.labels['span_id']) == 16 for e in exemplars)
+assert any(f.type == 'counter' and not f.name.endswith('_total') for f in families)
+assert any(f.unit == 'seconds' for f in families)
+";
+
+#[tokio::test]
+async fn a_strict_parser_of_openmetrics_is_content() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+    let python = |script: &str| {
+        let mut command = Command::new("python3");
+        command.args(["-c", script]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        command
+    };
+    let is_there = python("import prometheus_client.openmetrics.parser").output();
+    if !is_there.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: prometheus_client is not installed (python3 -m pip install prometheus-client)");
+        return;
+    }
+    let process = &*PROCESS;
+    call(METHOD, "abababababababababababababababab", "01", search).await;
+    let text = process.guard.metrics().render_as(TextFormat::OpenMetrics);
+    let mut parser = python(STRICT_PARSER).spawn().unwrap();
+    parser.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let parsed = parser.wait_with_output().unwrap();
+    assert!(parsed.status.success(), "{}\n{text}", String::from_utf8_lossy(&parsed.stderr));
+}
+
 #[tokio::test]
 async fn what_the_caller_did_not_sample_is_not_exported_but_measured() {
     let trace = "22222222222222222222222222222222";
@@ -225,7 +302,7 @@ async fn exporting_begets_no_spans() {
     for _ in 0..3 {
         assert!(process.guard.flush());
     }
-    let known = [METHOD, "embed", "hydrate", "commit", "SELECT chunks", "UPDATE documents"];
+    let known = [METHOD, "embed", "hydrate", "rerank", "commit", "SELECT chunks", "UPDATE documents"];
     let mut names: Vec<_> = process.receiver.spans().into_iter().map(|span| span.name).collect();
     names.retain(|name| !known.contains(&name.as_str()));
     assert!(names.is_empty(), "{} spans of others, such as {:?}", names.len(), names.first());

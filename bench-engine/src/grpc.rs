@@ -137,6 +137,7 @@ fn step(at: usize, row: &[f32], text: &str) -> Result<Step, Failure> {
         overlap: 0,
         tokens: 30,
         vector: Vector::normalise("vector", row.to_vec())?,
+        token_codes: None,
     };
     let document = Document {
         id: DocumentId::parse("id", at.to_string())?,

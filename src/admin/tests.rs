@@ -51,6 +51,16 @@ async fn metrics_come_as_text() {
 }
 
 #[tokio::test]
+async fn a_scraper_that_asks_for_openmetrics_gets_it() {
+    let admin = running().await;
+    let accept = "application/openmetrics-text;version=1.0.0,text/plain;q=0.5";
+    let head = format!("GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: {accept}\r\n\r\n");
+    let answer = exchange(admin.address, head.as_bytes()).await;
+    assert!(answer.contains("content-type: application/openmetrics-text; version=1.0.0; charset=utf-8"), "{answer}");
+    assert!(answer.ends_with("# EOF\n"), "{answer}");
+}
+
+#[tokio::test]
 async fn readiness_follows_the_parts() {
     let admin = running().await;
     assert!(get(admin.address, "/healthz").await.starts_with("HTTP/1.1 200"));

@@ -59,7 +59,7 @@ impl SearchService for Service {
         let deadline = pass.deadline;
         let searches = request.into_inner().searches;
         convert::search_batch(&searches).map_err(status)?;
-        let timeline = Timeline::start();
+        let timeline = Timeline::around();
         let work = async {
             let items = stream::iter(searches).map(|search| self.batch_item(search, deadline));
             Ok(items.buffered(BATCH_CONCURRENCY).collect().await)

@@ -13,7 +13,7 @@ use crate::app::Core;
 use crate::config::Config;
 use crate::domain::Deadline;
 use crate::error::{Error, Result};
-use crate::telemetry::Timeline;
+use crate::telemetry::{Breakdown, Timeline};
 
 /// How results are put in order; the aliases are the words of Amalfa's predecessor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -207,8 +207,9 @@ fn duration(milliseconds: Option<u64>) -> Option<prost_types::Duration> {
 }
 
 fn timings(timeline: &Timeline) -> Vec<(String, Duration)> {
-    let stages = timeline.stages().iter().map(|s| (s.stage.as_str().to_owned(), s.duration));
-    stages.chain([("total".to_owned(), timeline.total())]).collect()
+    let Breakdown { total, stages } = timeline.breakdown();
+    let stages = stages.iter().map(|s| (s.stage.as_str().to_owned(), s.duration));
+    stages.chain([("total".to_owned(), total)]).collect()
 }
 
 /// Reads a condition as people write it.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError, oneshot};
 
 use crate::domain::Deadline;
 use crate::error::{Error, Result};
+use crate::telemetry::metrics;
 
 /// When a refused search has a chance: a full queue drains in tens of milliseconds.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
@@ -67,7 +68,11 @@ impl Pool {
 
     /// Runs `work` on one of the threads as soon as one is free.
     pub fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        self.threads.spawn(work);
+        let queued = Instant::now();
+        self.threads.spawn(move || {
+            metrics::queue_wait("search", queued.elapsed());
+            work();
+        });
     }
 
     /// Returns how many searches there are for each thread, those that wait included, rounded up.

@@ -36,6 +36,13 @@ pub(super) struct Names {
     pub(super) queues: [&'static str; 2],
 }
 
+impl Names {
+    /// Returns the word of a queue.
+    fn of(&self, priority: Priority) -> &'static str {
+        self.queues[usize::from(priority == Priority::Bulk)]
+    }
+}
+
 /// The embedding model's threads.
 pub(super) static EMBEDDING: Names = Names { what: "the embedding model", thread: "model", queues: ["query", "bulk"] };
 /// The cross-encoder's; it has no bulk work.
@@ -188,12 +195,14 @@ impl<S: ?Sized + Send + 'static> Workers<S> {
         let what = self.shared.names.what;
         deadline.check(what)?;
         let (reply, answer) = oneshot::channel();
-        let caller = Span::current();
+        let (caller, queued) = (Span::current(), Instant::now());
+        let queue = self.shared.names.of(priority);
         self.shared.push(
             priority,
             Box::new(move |session| {
                 // Room is made when the job is taken, not when it is done.
                 drop(permit);
+                caller.in_scope(|| metrics::queue_wait(queue, queued.elapsed()));
                 if !reply.is_closed() {
                     let result = deadline.check(what).and_then(|()| measured(operation, &caller, || work(session)));
                     // The caller may have gone meanwhile.
@@ -311,8 +320,8 @@ impl<S: ?Sized> Queues<S> {
     /// Returns a queue and its word in metrics.
     fn of(&mut self, priority: Priority) -> (&mut VecDeque<Job<S>>, &'static str) {
         match priority {
-            Priority::Query => (&mut self.query, self.names.queues[0]),
-            Priority::Bulk => (&mut self.bulk, self.names.queues[1]),
+            Priority::Query => (&mut self.query, self.names.of(priority)),
+            Priority::Bulk => (&mut self.bulk, self.names.of(priority)),
         }
     }
 
@@ -346,7 +355,7 @@ fn measured<T>(operation: Operation, caller: &Span, work: impl FnOnce() -> Done<
     let started = Instant::now();
     let (value, tokens) = span.in_scope(work)?;
     span.record("tokens", tokens);
-    metrics::model_call(operation.as_str(), started.elapsed());
+    span.in_scope(|| metrics::model_call(operation.as_str(), started.elapsed()));
     metrics::model_tokens(operation.as_str(), u64::from(tokens));
     Ok(value)
 }

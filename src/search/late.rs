@@ -45,13 +45,17 @@ impl Searcher {
             Err(error) => return Scored::stopped(texts.len(), &error),
         };
         let lacking: Vec<usize> = (0..texts.len()).filter(|place| scores[*place].is_none()).collect();
+        if lacking.is_empty() {
+            return Scored { scores, degraded: None };
+        }
         let without = lacking.iter().map(|place| texts[*place].clone()).collect();
-        let computed = match self.aim(&embedded) {
-            Some(aim) if lacking.len() < texts.len() => {
+        let aim = if lacking.len() < texts.len() { self.aim(&embedded) } else { None };
+        let computed = match aim {
+            Some(aim) => {
                 let score = move |passage: &TokenVectors| aim.score_now(passage);
                 self.model.score_passages(without, batch, deadline, score).await
             }
-            _ => self.model.late_interaction(query.to_owned(), without, batch, deadline).await,
+            None => self.model.late_interaction(query.to_owned(), without, batch, deadline).await,
         };
         metrics::late_interaction_passages("computed", computed.scores.iter().flatten().count() as u64);
         fill(scores, &lacking, computed)
@@ -69,7 +73,8 @@ impl Searcher {
         deadline: Deadline,
     ) -> Result<Vec<Option<f32>>> {
         let stored: Vec<ChunkId> = chunks.iter().copied().flatten().collect();
-        let Some(aim) = self.aim(query) else { return Ok(vec![None; chunks.len()]) };
+        let aim = if stored.is_empty() { None } else { self.aim(query) };
+        let Some(aim) = aim else { return Ok(vec![None; chunks.len()]) };
         let mut scores = HashMap::with_capacity(stored.len());
         for batch in stored.chunks(BATCH_PASSAGES) {
             deadline.check("late interaction")?;

@@ -38,6 +38,11 @@ pub(super) fn current() -> Option<SpanContext> {
     context.has_active_span().then(|| context.span().span_context().clone()).filter(SpanContext::is_valid)
 }
 
+/// Returns the span that is under way here if this process exports it; a caller's is the caller's to export.
+pub(super) fn sampled_here() -> Option<SpanContext> {
+    current().filter(|span| span.is_sampled() && !span.is_remote())
+}
+
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {

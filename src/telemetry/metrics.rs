@@ -8,23 +8,35 @@ use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram};
 
+mod catalogue;
+mod cell;
 mod family;
-mod recorder;
+mod metric;
+mod registry;
 mod table;
+mod text;
 
+pub use catalogue::{json, markdown};
+pub(super) use cell::{Samples, Value};
 use family::Family;
 pub(super) use family::series;
-pub(super) use recorder::{describe, render, upkeep};
-pub(super) use table::OTHER;
-pub use table::{ALL, Kind, Label, Metric, Values};
+pub(super) use metric::OTHER;
+pub use metric::{Buckets, Kind, Label, Metric, Stability, Values};
+pub(super) use registry::{Sample, Snapshot, snapshot};
+pub use table::ALL;
 pub(super) use table::{RPC_ACTIVE, RPC_DURATION};
+pub use text::TextFormat;
+pub(super) use text::render;
 
 static BUILD: Family<Gauge, 1> = Family::gauge(&table::BUILD_INFO);
 static DATABASE_TIME: Family<Histogram, 2> = Family::histogram(&table::DATABASE_DURATION);
 static ENGINE_BYTES: Family<Gauge, 0> = Family::gauge(&table::ENGINE_BYTES);
 static ENGINE_SCANNED: Family<Counter, 0> = Family::counter(&table::ENGINE_SCANNED);
 static ENGINE_VECTORS: Family<Gauge, 0> = Family::gauge(&table::ENGINE_VECTORS);
+static EXPORT_DURATION: Family<Histogram, 1> = Family::histogram(&table::EXPORT_DURATION);
+static EXPORT_POINTS: Family<Counter, 1> = Family::counter(&table::EXPORT_POINTS);
 static EXPORT_SPANS: Family<Counter, 1> = Family::counter(&table::EXPORT_SPANS);
+static EXPORT_WAITING: Family<Gauge, 0> = Family::gauge(&table::EXPORT_WAITING);
 static HEALTH_DEGRADED: Family<Gauge, 1> = Family::gauge(&table::HEALTH_DEGRADED);
 static HEAP: [Family<Gauge, 0>; 5] = [
     Family::gauge(&table::HEAP_ALLOCATED),
@@ -35,6 +47,7 @@ static HEAP: [Family<Gauge, 0>; 5] = [
 ];
 static INGEST_CHUNKS: Family<Counter, 0> = Family::counter(&table::INGEST_CHUNKS);
 static INGEST_DOCUMENTS: Family<Counter, 1> = Family::counter(&table::INGEST_DOCUMENTS);
+static LABEL_OVERFLOWS: Family<Counter, 1> = Family::counter(&table::LABEL_OVERFLOWS);
 static LLM_ATTEMPT: Family<Histogram, 1> = Family::histogram(&table::LLM_ATTEMPT);
 static LLM_CIRCUIT: Family<Gauge, 1> = Family::gauge(&table::LLM_CIRCUIT);
 static LATE_INTERACTION: Family<Counter, 1> = Family::counter(&table::LATE_INTERACTION);
@@ -50,9 +63,11 @@ static POOL_WAIT: Family<Histogram, 1> = Family::histogram(&table::POOL_WAIT);
 static QUERY_CACHE: Family<Counter, 1> = Family::counter(&table::QUERY_CACHE);
 static QUERY_CACHE_BYTES: Family<Gauge, 0> = Family::gauge(&table::QUERY_CACHE_BYTES);
 static QUERY_CACHE_ENTRIES: Family<Gauge, 0> = Family::gauge(&table::QUERY_CACHE_ENTRIES);
+static QUEUE_WAIT: Family<Histogram, 1> = Family::histogram(&table::QUEUE_WAIT);
 static RERANK_COVERAGE: Family<Histogram, 1> = Family::histogram(&table::RERANK_COVERAGE);
 static RERANK_DEGRADED: Family<Counter, 2> = Family::counter(&table::RERANK_DEGRADED);
 static RERANK_PASSAGES: Family<Counter, 1> = Family::counter(&table::RERANK_PASSAGES);
+static SERIES: Family<Gauge, 0> = Family::gauge(&table::SERIES);
 static STAGE_TIME: Family<Histogram, 2> = Family::histogram(&table::STAGE_DURATION);
 static STORE_CHUNKS: Family<Gauge, 0> = Family::gauge(&table::STORE_CHUNKS);
 static STORE_DATABASE: Family<Gauge, 0> = Family::gauge(&table::STORE_DATABASE);
@@ -92,6 +107,11 @@ pub fn token_codes_damaged(count: u64) {
 /// Sets the number of texts waiting for a model session, by `priority`: `query`, `bulk`, `cross_encoder`.
 pub fn model_queue_len(priority: &'static str, len: usize) {
     MODEL_QUEUE.with([priority]).set(len as f64);
+}
+
+/// Records how long a piece of work waited for a thread, by queue: `query`, `bulk`, `cross_encoder`, `search`.
+pub fn queue_wait(queue: &'static str, time: Duration) {
+    QUEUE_WAIT.with([queue]).record(time);
 }
 
 /// Counts tokens read by the model, by `operation`: `query`, `passage`, `late_interaction`, `cross_encoder`.
@@ -215,9 +235,35 @@ pub(super) fn pool_timeout(pool: &'static str) {
     POOL_TIMEOUTS.with([pool]).increment(1);
 }
 
-/// Counts spans given to the OTLP exporter: `exported` or `failed`.
+/// Counts ended spans: `exported`, `failed`, or `dropped` because too many waited.
 pub(super) fn export_spans(outcome: &'static str, count: u64) {
     EXPORT_SPANS.with([outcome]).increment(count);
+}
+
+/// Records a push of so many series to the OTLP endpoint: `exported`, `failed`, `unwanted`.
+pub(super) fn export_points(outcome: &'static str, count: u64, time: Duration) {
+    EXPORT_POINTS.with([outcome]).increment(count);
+    export_duration("metrics", time);
+}
+
+/// Records the time of one export, by signal: `traces`, `metrics`.
+pub(super) fn export_duration(signal: &'static str, time: Duration) {
+    EXPORT_DURATION.with([signal]).record(time);
+}
+
+/// Sets how many spans wait for their export, those under way included.
+pub(super) fn export_waiting(count: usize) {
+    EXPORT_WAITING.with([]).set(count as f64);
+}
+
+/// Counts a label's value that was folded.
+fn label_overflow(metric: &'static str) {
+    LABEL_OVERFLOWS.with([metric]).increment(1);
+}
+
+/// Sets how many series there are.
+fn series_count(count: usize) {
+    SERIES.with([]).set(count as f64);
 }
 
 /// Sets the heap gauges: allocated, active, resident, retained, metadata.
@@ -227,13 +273,10 @@ pub(super) fn heap(bytes: [u64; 5]) {
     }
 }
 
-/// Sets the version that runs.
-fn build_info() {
+/// Sets the version that runs, and makes the counters whose labels are known appear at zero, so that their first increment
+/// is a rate too.
+pub(super) fn start() {
     BUILD.with([env!("CARGO_PKG_VERSION")]).set(1.0);
-}
-
-/// Makes the counters whose labels are known appear at zero, so that their first increment is a rate too.
-fn counters_at_zero() {
     for family in [&INGEST_CHUNKS, &ENGINE_SCANNED, &TOKEN_CODES_DAMAGED, &VECTORS_DAMAGED, &VECTORS_UNSEARCHABLE] {
         family.with([]).increment(0);
     }
@@ -243,6 +286,7 @@ fn counters_at_zero() {
         &MODEL_TOKENS,
         &POOL_TIMEOUTS,
         &QUERY_CACHE,
+        &EXPORT_POINTS,
         &EXPORT_SPANS,
         &RERANK_PASSAGES,
     ];
@@ -256,6 +300,11 @@ fn counters_at_zero() {
             RERANK_DEGRADED.with([mode, reason]).increment(0);
         }
     }
+}
+
+#[cfg(test)]
+pub(super) fn prometheus_text() -> String {
+    render(TextFormat::Prometheus)
 }
 
 #[cfg(test)]

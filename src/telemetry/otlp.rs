@@ -1,26 +1,34 @@
-//! Spans to an OTLP endpoint, by the standard `OTEL_*` variables or the configuration; without either, no tracing at all.
+//! Spans and metrics to an OTLP endpoint, by the standard `OTEL_*` variables or the configuration; without either, no tracing
+//! at all, and metrics on `/metrics` only.
 //!
 //! Only this crate's own spans are exported: those of h2, hyper and tonic would include the exporter's own, which would
 //! beget more, so that an idle process filled the queue by itself.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::LazyLock;
 
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::resource::{EnvResourceDetector, ResourceDetector, TelemetryResourceDetector};
-use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider, SpanData};
+use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, SdkTracerProvider};
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-use super::{Config, metrics};
+use super::Config;
 use crate::error::{Error, Result};
+pub(super) use push::Pusher;
+
+mod payload;
+mod push;
+mod spans;
+
+/// Who sends; the same for spans and metrics, or they could not be brought together.
+static RESOURCE: LazyLock<Resource> = LazyLock::new(resource);
 
 /// What the names of attributes mean.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.45.0";
@@ -56,44 +64,82 @@ fn exported(metadata: &tracing::Metadata<'_>) -> bool {
     metadata.is_span() && metadata.target().starts_with("amalfa") && *metadata.level() <= tracing::Level::INFO
 }
 
-/// Where spans go, and how.
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    /// Returns its word in URLs; in variables it stands in capitals.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Traces => "traces",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+/// Where a signal goes, and how.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Target {
+    signal: Signal,
     endpoint: String,
     protocol: OtlpProtocol,
-    /// Whether the endpoint stands in a variable that the exporter reads itself.
+    /// Whether the endpoint stands in a variable that the exporter of spans reads itself.
     from_environment: bool,
+    /// Whether the endpoint is of this signal only: then it is a whole URL, else a base.
+    is_whole: bool,
 }
 
 impl Target {
-    /// Returns where this process is to send its spans; `None` where no endpoint is set.
-    pub(super) fn of(config: &Config) -> Result<Option<Self>> {
-        Self::find(config, |name| std::env::var(name).ok())
+    /// Returns where this process is to send a signal; `None` where no endpoint is set.
+    pub(super) fn of(signal: Signal, config: &Config) -> Result<Option<Self>> {
+        Self::find(signal, config, |name| std::env::var(name).ok())
     }
 
     /// Makes the tracer provider. Queue, batch and delay are bounded by the SDK's `OTEL_BSP_*` (2048 spans, 512, 5 s); the
     /// sampler is `OTEL_TRACES_SAMPLER` (the parent's decision, else always). Must be called inside a tokio runtime that
     /// outlives the provider.
     pub(super) fn provider(&self) -> Result<SdkTracerProvider> {
-        let exporter = Counting(self.exporter().map_err(|error| self.refused(&error))?);
-        Ok(SdkTracerProvider::builder().with_resource(resource()).with_batch_exporter(exporter).build())
+        let exporter = self.exporter().map_err(|error| self.refused(&error))?;
+        let processor = spans::Bounded::new(exporter);
+        Ok(SdkTracerProvider::builder().with_resource(RESOURCE.clone()).with_span_processor(processor).build())
+    }
+
+    /// Sends one span and says in one line of the log whether the endpoint took it. Blocking, at most for the exporter's
+    /// timeout; inside a tokio runtime's context, on a thread that is none of its own.
+    pub(super) fn self_test(&self) -> bool {
+        let sent = self.exporter().map_err(|error| error.to_string());
+        match sent.and_then(|exporter| spans::send_one(exporter).map_err(|error| error.to_string())) {
+            Ok(()) => tracing::info!(endpoint = %self, "the OTLP endpoint took a span; exporting traces"),
+            Err(reason) => {
+                tracing::warn!(endpoint = %self, reason, "the OTLP endpoint took no span; trying on, see the metrics");
+                return false;
+            }
+        }
+        true
     }
 
     /// Finds the endpoint: a standard variable first, then the configuration.
-    fn find(config: &Config, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
+    fn find(signal: Signal, config: &Config, variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let word = signal.as_str().to_uppercase();
         let off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
-            || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
-        let environment = set("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
+            || set(&format!("OTEL_{word}_EXPORTER")).is_some_and(|value| value == "none");
+        let own = set(&format!("OTEL_EXPORTER_OTLP_{word}_ENDPOINT"));
+        let is_whole = own.is_some();
+        let environment = own.or_else(|| set("OTEL_EXPORTER_OTLP_ENDPOINT"));
         let from_environment = environment.is_some();
         let endpoint = environment.or_else(|| config.otlp_endpoint.clone().filter(|value| !value.is_empty()));
         let Some(endpoint) = endpoint.filter(|_| !off) else { return Ok(None) };
-        let named = set("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
+        let named = set(&format!("OTEL_EXPORTER_OTLP_{word}_PROTOCOL")).or_else(|| set("OTEL_EXPORTER_OTLP_PROTOCOL"));
         let protocol = match named.as_deref() {
             Some(name) => parse_protocol(name)?,
             None => config.otlp_protocol.unwrap_or_else(|| usual_protocol(&endpoint)),
         };
-        let target = Self { endpoint, protocol, from_environment };
+        let target = Self { signal, endpoint, protocol, from_environment, is_whole };
         if target.endpoint.starts_with("https:") {
             Err(target.refused(&"this build has no TLS"))
         } else {
@@ -109,19 +155,24 @@ impl Target {
             }
             OtlpProtocol::HttpProtobuf => {
                 let builder = SpanExporter::builder().with_http();
-                if self.from_environment { builder.build() } else { builder.with_endpoint(self.traces_url()).build() }
+                if self.from_environment { builder.build() } else { builder.with_endpoint(self.url()).build() }
             }
         }
     }
 
-    /// Returns the URL for traces: the configured one is a base, as that of `OTEL_EXPORTER_OTLP_ENDPOINT` is.
-    fn traces_url(&self) -> String {
-        format!("{}/v1/traces", self.endpoint.trim_end_matches('/'))
+    /// Returns the address to call: over HTTP a base gets the signal's path.
+    fn url(&self) -> String {
+        match self.protocol {
+            OtlpProtocol::HttpProtobuf if !self.is_whole => {
+                format!("{}/v1/{}", self.endpoint.trim_end_matches('/'), self.signal.as_str())
+            }
+            OtlpProtocol::Grpc | OtlpProtocol::HttpProtobuf => self.endpoint.clone(),
+        }
     }
 
     fn refused(&self, reason: &dyn fmt::Display) -> Error {
         Error::setup(
-            format!("cannot export traces to {self}: {reason}"),
+            format!("cannot export {} to {self}: {reason}", self.signal.as_str()),
             "give the http:// address of an OpenTelemetry Collector on this host or network, such as http://localhost:4317",
         )
     }
@@ -171,31 +222,6 @@ fn resource() -> Resource {
         builder = builder.with_service_name(name);
     }
     builder.build()
-}
-
-/// Counts what the endpoint took and what it did not.
-#[derive(Debug)]
-struct Counting<E>(E);
-
-impl<E: opentelemetry_sdk::trace::SpanExporter> opentelemetry_sdk::trace::SpanExporter for Counting<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let count = batch.len() as u64;
-        let result = self.0.export(batch).await;
-        metrics::export_spans(if result.is_ok() { "exported" } else { "failed" }, count);
-        result
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.0.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.0.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.0.set_resource(resource);
-    }
 }
 
 #[cfg(test)]

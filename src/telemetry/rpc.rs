@@ -1,7 +1,8 @@
 //! A tower layer around every call: its span, its place in the caller's trace, its duration by method and status.
 //!
 //! It speaks HTTP, not tonic: a gRPC status is the header `grpc-status` of an answer without a body, or a trailer after the
-//! body. A call ends with its body, or when it is dropped: then the caller went away and the status is `CANCELLED`.
+//! body. A call ends with its body, or when it is dropped: then the caller went away and the status is `CANCELLED`. Where its
+//! time went is told at its end as `server-timing`.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -98,22 +99,23 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let answer = match this.call {
+        let mut answer = match this.call {
             Some(call) => ready!(call.enter(|| this.inner.poll(task))),
             None => ready!(this.inner.poll(task)),
         };
-        let call = this.call.take().and_then(|call| answered(call, &answer));
+        let call = this.call.take().and_then(|call| answered(call, &mut answer));
         Poll::Ready(answer.map(|response| response.map(|inner| MeasuredBody { inner, call })))
     }
 }
 
 /// Reads the status that came with the headers; a call without a body ends here.
-fn answered<B: Body, E>(mut call: Call, answer: &Result<Response<B>, E>) -> Option<Call> {
+fn answered<B: Body, E>(mut call: Call, answer: &mut Result<Response<B>, E>) -> Option<Call> {
     if let Ok(response) = answer {
         call.read_status(response.headers());
         if !response.body().is_end_stream() {
             return Some(call);
         }
+        call.write_timing(response.headers_mut());
     }
     call.fail(); // unless the headers had a status
     None
@@ -135,10 +137,11 @@ impl<B: Body> Body for MeasuredBody<B> {
     fn poll_frame(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         let Some(call) = this.call else { return this.inner.poll_frame(task) };
-        let frame = ready!(call.enter(|| this.inner.poll_frame(task)));
-        let ended = match &frame {
-            Some(Ok(frame)) => frame.trailers_ref().is_some_and(|trailers| {
+        let mut frame = ready!(call.enter(|| this.inner.poll_frame(task)));
+        let ended = match &mut frame {
+            Some(Ok(frame)) => frame.trailers_mut().is_some_and(|trailers| {
                 call.read_status(trailers);
+                call.write_timing(trailers);
                 true
             }),
             Some(Err(_)) | None => {

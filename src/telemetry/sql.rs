@@ -56,7 +56,8 @@ pub fn statement<T, E: StatusCode>(
     let started = Instant::now();
     let result = span.in_scope(work);
     let duration = started.elapsed();
-    metrics::database_operation(summary, result.as_ref().err().map_or("", |error| failed(&span, error)), duration);
+    let error = result.as_ref().err().map_or("", |error| failed(&span, error));
+    span.in_scope(|| metrics::database_operation(summary, error, duration));
     result
 }
 
@@ -131,7 +132,7 @@ fn error_name(code: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::render;
+    use crate::telemetry::metrics::prometheus_text as render;
 
     struct Failure(Option<i32>);
 

@@ -1,13 +1,19 @@
 //! The stages of a request and where its time went.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tracing::Instrument as _;
 use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use super::{context, metrics};
 use crate::error::{Error, Result};
+use breakdown::Interval;
+pub use breakdown::{Breakdown, StageTime};
+pub(super) use record::Record;
+
+mod breakdown;
+mod record;
 
 /// A stage of a request: the only list of them. Metrics, spans, dashboards and response timings use these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,11 +36,13 @@ pub enum Stage {
     Commit,
     /// Committed vectors into the engine.
     Publish,
+    /// What is between the stages.
+    Other,
 }
 
 impl Stage {
     /// Every stage, in the order of the path.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Embed,
         Self::Filter,
         Self::Retrieve,
@@ -44,6 +52,7 @@ impl Stage {
         Self::Rerank,
         Self::Commit,
         Self::Publish,
+        Self::Other,
     ];
 
     /// The words for them.
@@ -68,30 +77,55 @@ impl Stage {
             Self::Rerank => "rerank",
             Self::Commit => "commit",
             Self::Publish => "publish",
+            Self::Other => "other",
         }
     }
-}
-
-/// The time of one stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StageTime {
-    /// Which.
-    pub stage: Stage,
-    /// How long.
-    pub duration: Duration,
 }
 
 /// Where the time of one request goes.
 #[derive(Debug)]
 pub struct Timeline {
     started: Instant,
-    stages: Vec<StageTime>,
+    intervals: Vec<Interval>,
+    /// How the latest stage ended; `other` counts as ended in the same way.
+    outcome: &'static str,
+    role: Role,
+}
+
+/// What a timeline is of.
+#[derive(Debug)]
+enum Role {
+    /// A request, part of this call if it is of one.
+    Request(Option<Record>),
+    /// Work beside that of another timeline, which is told about it.
+    Branch,
+    /// Work that has timelines of its own inside.
+    Around(Option<Record>),
 }
 
 impl Timeline {
     /// Starts the clock of a request.
     pub fn start() -> Self {
-        Self { started: Instant::now(), stages: Vec::new() }
+        Self::new(Role::Request(Record::current()))
+    }
+
+    /// Starts the clock around requests that have timelines of their own, all of one call: their stages are this one's.
+    pub fn around() -> Self {
+        Self::new(Role::Around(Record::current()))
+    }
+
+    /// Returns a timeline with the same start, for work beside this one's; give it to [`join`](Self::join).
+    pub fn branch(&self) -> Self {
+        Self { started: self.started, intervals: Vec::new(), outcome: "ok", role: Role::Branch }
+    }
+
+    /// Adds the stages of a branch.
+    pub fn join(&mut self, mut branch: Self) {
+        self.intervals.append(&mut branch.intervals);
+    }
+
+    fn new(role: Role) -> Self {
+        Self { started: Instant::now(), intervals: Vec::new(), outcome: "ok", role }
     }
 
     /// Runs a stage inside a span and records its duration and outcome, also when it is dropped (`cancelled`).
@@ -105,30 +139,33 @@ impl Timeline {
                 "error.type" = Empty,
             )
         });
-        let mut clock = Clock { timeline: self, stage, started: Instant::now(), outcome: "cancelled" };
-        let result = work.instrument(span.clone()).await;
-        clock.outcome = outcome(&span, &result);
+        let mut clock = Clock { timeline: self, stage, span, started: Instant::now(), outcome: "cancelled" };
+        let result = work.instrument(clock.span.clone()).await;
+        clock.outcome = outcome(&clock.span, &result);
         result
     }
 
-    /// Returns a timeline with the same start, for work beside this one's.
-    pub fn branch(&self) -> Self {
-        Self { started: self.started, stages: Vec::new() }
+    /// Returns where the time since the start went.
+    pub fn breakdown(&self) -> Breakdown {
+        let intervals = match &self.role {
+            Role::Around(Some(record)) => record.intervals(),
+            _ => self.intervals.clone(),
+        };
+        Breakdown::of(self.started, Instant::now(), intervals)
     }
+}
 
-    /// Adds the stages of a branch.
-    pub fn join(&mut self, branch: Self) {
-        self.stages.extend(branch.stages);
-    }
-
-    /// Returns the stages so far, in order; those of a branch may have run at the same time as others.
-    pub fn stages(&self) -> &[StageTime] {
-        &self.stages
-    }
-
-    /// Returns the time since the start.
-    pub fn total(&self) -> Duration {
-        self.started.elapsed()
+/// Its end is the end of the request: then it is known what was spent between the stages.
+impl Drop for Timeline {
+    fn drop(&mut self) {
+        let Role::Request(record) = &self.role else { return };
+        if self.intervals.is_empty() {
+            return; // refused before its first stage
+        }
+        metrics::stage(Stage::Other.as_str(), self.outcome, self.breakdown().other());
+        if let Some(record) = record {
+            record.add(&self.intervals);
+        }
     }
 }
 
@@ -136,19 +173,24 @@ impl Timeline {
 struct Clock<'a> {
     timeline: &'a mut Timeline,
     stage: Stage,
+    span: Span,
     started: Instant,
     outcome: &'static str,
 }
 
 impl Drop for Clock<'_> {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
-        self.timeline.stages.push(StageTime { stage: self.stage, duration });
-        metrics::stage(self.stage.as_str(), self.outcome, duration);
+        let Self { stage, started, outcome, .. } = *self;
+        let ended = Instant::now();
+        self.timeline.intervals.push(Interval { stage, started, ended });
+        self.timeline.outcome = outcome;
+        let duration = ended.saturating_duration_since(started);
+        // Inside, so that the sample's exemplar is this very span.
+        self.span.in_scope(|| metrics::stage(stage.as_str(), outcome, duration));
     }
 }
 
-fn outcome<T>(span: &tracing::Span, result: &Result<T>) -> &'static str {
+fn outcome<T>(span: &Span, result: &Result<T>) -> &'static str {
     let Err(error) = result else { return "ok" };
     span.record("error.type", error.kind());
     if !matches!(error, Error::Invalid { .. } | Error::NotFound { .. } | Error::Cancelled) {
@@ -160,24 +202,61 @@ fn outcome<T>(span: &tracing::Span, result: &Result<T>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::render;
+    use crate::telemetry::metrics::prometheus_text as render;
     use std::future::{pending, ready};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
+    use std::time::Duration;
 
     fn counted(stage: &str, outcome: &str) -> bool {
         render().contains(&format!("amalfa_stage_duration_seconds_count{{stage=\"{stage}\",outcome=\"{outcome}\"}}"))
     }
 
+    fn stages(timeline: &Timeline) -> Vec<Stage> {
+        timeline.breakdown().stages.iter().map(|time| time.stage).collect()
+    }
+
     #[tokio::test]
-    async fn stages_are_kept_in_order_and_fit_into_the_total() {
+    async fn stages_are_kept_in_order_and_add_up_to_the_total() {
         let mut timeline = Timeline::start();
         timeline.timed(Stage::Embed, ready(Ok(1))).await.unwrap();
         timeline.timed(Stage::Retrieve, ready(Ok(2))).await.unwrap();
-        let stages: Vec<_> = timeline.stages().iter().map(|time| time.stage).collect();
-        assert_eq!(stages, [Stage::Embed, Stage::Retrieve]);
-        assert!(timeline.stages().iter().map(|time| time.duration).sum::<Duration>() <= timeline.total());
-        assert!(counted("embed", "ok") && counted("retrieve", "ok"));
+        let Breakdown { total, stages: times } = timeline.breakdown();
+        assert_eq!(stages(&timeline), [Stage::Embed, Stage::Retrieve, Stage::Other]);
+        assert_eq!(times.iter().map(|time| time.duration).sum::<Duration>(), total);
+        drop(timeline);
+        assert!(counted("embed", "ok") && counted("retrieve", "ok") && counted("other", "ok"));
+    }
+
+    #[tokio::test]
+    async fn stages_beside_each_other_add_up_too() {
+        let mut timeline = Timeline::start();
+        let mut beside = timeline.branch();
+        let both = tokio::join!(
+            timeline.timed(Stage::Embed, async {
+                tokio::task::yield_now().await;
+                Ok(())
+            }),
+            beside.timed(Stage::Hydrate, async {
+                tokio::task::yield_now().await;
+                Ok(())
+            }),
+        );
+        assert!(both.0.is_ok() && both.1.is_ok());
+        timeline.join(beside);
+        let Breakdown { total, stages: times } = timeline.breakdown();
+        assert_eq!(stages(&timeline), [Stage::Embed, Stage::Hydrate, Stage::Other]);
+        assert_eq!(times.iter().map(|time| time.duration).sum::<Duration>(), total);
+    }
+
+    #[tokio::test]
+    async fn a_timeline_around_others_has_their_stages() {
+        let record = Record::start();
+        let around = record.scope(Timeline::around);
+        for _ in 0..2 {
+            record.scope(Timeline::start).timed(Stage::Embed, ready(Ok(()))).await.unwrap();
+        }
+        assert_eq!(stages(&around), [Stage::Embed, Stage::Embed, Stage::Other]);
     }
 
     #[tokio::test]
@@ -195,7 +274,7 @@ mod tests {
             let mut stage = pin!(timeline.timed(Stage::Rerank, pending::<Result<()>>()));
             assert!(matches!(stage.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
         }
-        assert_eq!(timeline.stages().len(), 1);
+        assert_eq!(stages(&timeline), [Stage::Rerank, Stage::Other]);
         assert!(counted("rerank", "cancelled"));
     }
 }

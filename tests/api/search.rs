@@ -44,7 +44,7 @@ async fn a_text_finds_its_document_first_with_names_and_timings() {
     assert!(response.hits.windows(2).all(|pair| pair[0].score >= pair[1].score));
     let timings = response.timings.unwrap();
     let stages: Vec<_> = timings.stages.iter().map(|s| s.stage.as_str()).collect();
-    assert_eq!(stages, ["embed", "retrieve", "lexical", "fuse", "hydrate"]);
+    assert_eq!(stages, ["embed", "lexical", "retrieve", "fuse", "hydrate", "other"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use amalfa::api::proto::{RerankMode, SearchRequest};
+use amalfa::api::proto::search_request::Query;
+use amalfa::api::proto::{BatchSearchRequest, RerankMode, SearchRequest};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use tonic::Request;
+use tonic::metadata::MetadataMap;
 
 use crate::support::{Server, document, receiver, text_query};
 
@@ -66,6 +68,50 @@ async fn a_caller_that_does_not_sample_is_not_traced() {
     // The later call's spans are there, so the earlier call's would be too.
     spans_of(&server, sampled).await;
     assert!(receiver().await.spans().iter().all(|span| hex(&span.trace_id) != unsampled));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_each_stage_is_in_the_answer_and_in_its_trailers_and_adds_up() {
+    let server = Server::start().await;
+    server.upsert(vec![document("a", "the xylophone canary document")]).await;
+    let response = server.search().search(text_query("canary")).await.unwrap();
+    let parts = server_timing(response.metadata());
+    let names: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["embed", "lexical", "retrieve", "fuse", "hydrate", "other", "total"]);
+    let microseconds: Vec<_> = parts.iter().map(|(_, milliseconds)| (milliseconds * 1e3).round() as u64).collect();
+    let (total_us, parts) = microseconds.split_last().unwrap();
+    assert_eq!(parts.iter().sum::<u64>(), *total_us);
+
+    let timings = response.into_inner().timings.unwrap();
+    let nanoseconds = |time: Option<prost_types::Duration>| {
+        let time = time.unwrap();
+        time.seconds * 1_000_000_000 + i64::from(time.nanos)
+    };
+    let total = nanoseconds(timings.total);
+    assert_eq!(timings.stages.iter().map(|stage| nanoseconds(stage.duration)).sum::<i64>(), total);
+    assert!(u64::try_from(total).unwrap() / 1_000 <= total_us + 1, "the call is shorter than its handler");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_tells_the_stages_of_its_searches_and_a_failed_call_what_it_came_to() {
+    let server = Server::start().await;
+    server.upsert(vec![document("a", "the xylophone canary document")]).await;
+    let searches = vec![text_query("canary"), text_query("document")];
+    let response = server.search().batch_search(BatchSearchRequest { searches }).await.unwrap();
+    assert_eq!(server_timing(response.metadata()).len(), 7);
+    let stages = response.into_inner().timings.unwrap().stages;
+    assert_eq!(stages.iter().filter(|stage| stage.stage == "embed").count(), 2, "{stages:?}");
+
+    let unknown = Query::DocumentId("nobody".to_owned());
+    let failed = server.search().search(SearchRequest { query: Some(unknown), ..SearchRequest::default() }).await;
+    assert_eq!(server_timing(failed.unwrap_err().metadata())[0].0, "embed");
+}
+
+/// Returns the parts of `server-timing`, in milliseconds.
+fn server_timing(metadata: &MetadataMap) -> Vec<(String, f64)> {
+    let text = metadata.get("server-timing").expect("server-timing is there").to_str().unwrap();
+    let part = |part: &str| part.split_once(";dur=").map(|(name, time)| (name.to_owned(), time.parse().unwrap()));
+    text.split(", ").map(|text| part(text).unwrap()).collect()
 }
 
 async fn call_within(server: &Server, search: SearchRequest, parent: &str) {

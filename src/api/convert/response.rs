@@ -10,15 +10,16 @@ use crate::domain::{
 };
 use crate::error::{Error, Result};
 use crate::ingest::Outcome;
-use crate::telemetry::Timeline;
+use crate::telemetry::{Breakdown, Timeline};
 
 use super::json::{from_struct, to_struct};
 
 /// Returns where the time went.
 pub(in crate::api) fn timings(timeline: &Timeline) -> Option<proto::Timings> {
     let stage = |name: &str, time: Duration| proto::StageTiming { stage: name.to_owned(), duration: duration(time) };
-    let stages = timeline.stages().iter().map(|s| stage(s.stage.as_str(), s.duration)).collect();
-    Some(proto::Timings { total: duration(timeline.total()), stages })
+    let Breakdown { total, stages } = timeline.breakdown();
+    let stages = stages.iter().map(|s| stage(s.stage.as_str(), s.duration)).collect();
+    Some(proto::Timings { total: duration(total), stages })
 }
 
 fn duration(duration: Duration) -> Option<prost_types::Duration> {

@@ -5,8 +5,8 @@ use std::sync::{PoisonError, RwLock};
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Metadata, Recorder};
 
-use super::recorder::recorder;
-use super::table::{Kind, Metric, OTHER, Values};
+use super::metric::{Kind, Metric, OTHER, Values};
+use super::registry::registry;
 
 /// The series of one metric by the values of its open labels (those that are not [`Values::Fixed`]), in the table's order.
 pub(in crate::telemetry) struct Family<H: 'static, const LABELS: usize> {
@@ -83,19 +83,19 @@ const METADATA: Metadata<'static> = Metadata::new("amalfa", metrics::Level::INFO
 
 impl Series for Counter {
     fn register(key: &Key) -> Self {
-        recorder().register_counter(key, &METADATA)
+        registry().register_counter(key, &METADATA)
     }
 }
 
 impl Series for Gauge {
     fn register(key: &Key) -> Self {
-        recorder().register_gauge(key, &METADATA)
+        registry().register_gauge(key, &METADATA)
     }
 }
 
 impl Series for Histogram {
     fn register(key: &Key) -> Self {
-        recorder().register_histogram(key, &METADATA)
+        registry().register_histogram(key, &METADATA)
     }
 }
 
@@ -108,10 +108,16 @@ pub(in crate::telemetry) fn series<H: Series>(metric: &'static Metric, values: &
             Values::InCode => values.next()?,
             Values::Closed(known) => {
                 let value = values.next()?;
-                if value.is_empty() || known.contains(value) { value } else { OTHER }
+                if value.is_empty() || known.contains(value) { value } else { folded(metric) }
             }
         };
-        (!value.is_empty()).then(|| Label::new(label.key, value.to_owned()))
+        (!value.is_empty()).then(|| Label::new(label.key(), value.to_owned()))
     });
     H::register(&Key::from_parts(metric.name, labels.collect::<Vec<_>>()))
+}
+
+/// Counts a value that its set lacks, which is a mistake in the code, and returns what stands for it.
+fn folded(metric: &'static Metric) -> &'static str {
+    super::label_overflow(metric.name);
+    OTHER
 }

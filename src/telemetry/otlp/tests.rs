@@ -2,13 +2,17 @@
 
 use super::*;
 use crate::telemetry::flush;
+use crate::telemetry::metrics;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use prost::Message as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing_subscriber::layer::SubscriberExt;
 
 fn find(variables: &[(&str, &str)], config: &Config) -> Result<Option<Target>> {
-    Target::find(config, |name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    Target::find(Signal::Traces, config, |name| {
+        variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+    })
 }
 
 fn configured(endpoint: &str) -> Config {
@@ -33,7 +37,20 @@ fn the_standard_variables_stand_above_the_configuration() {
     assert_eq!((target.endpoint.as_str(), target.protocol), ("http://traces:2", OtlpProtocol::Grpc));
     let target = find(&[], &config).unwrap().unwrap();
     assert_eq!((target.endpoint.as_str(), target.protocol), ("http://configured:3", OtlpProtocol::HttpProtobuf));
-    assert_eq!(target.traces_url(), "http://configured:3/v1/traces");
+    assert_eq!(target.url(), "http://configured:3/v1/traces");
+}
+
+#[test]
+fn metrics_go_where_their_own_variables_say() {
+    let find = |variables: &[(&str, &str)]| {
+        let variable =
+            |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Target::find(Signal::Metrics, &configured("http://configured:4318/"), variable).unwrap()
+    };
+    assert_eq!(find(&[]).unwrap().url(), "http://configured:4318/v1/metrics");
+    let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://metrics:1/otlp");
+    assert_eq!(find(&[own]).unwrap().url(), "http://metrics:1/otlp");
+    assert_eq!(find(&[("OTEL_METRICS_EXPORTER", "none"), own]), None);
 }
 
 #[test]
@@ -98,6 +115,67 @@ async fn spans_travel_over_http_too() {
     let scopes = request.resource_spans.iter().flat_map(|resource| &resource.scope_spans);
     let names: Vec<_> = scopes.flat_map(|scope| scope.spans.iter().map(|span| span.name.as_str())).collect();
     assert_eq!(names, ["one"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_travel_over_http_too() {
+    let (sender, mut received) = tokio::sync::mpsc::unbounded_channel();
+    let receive = axum::routing::post(move |body: axum::body::Bytes| {
+        let sent = sender.send(ExportMetricsServiceRequest::decode(body).unwrap());
+        async move { sent.unwrap() }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = configured(&format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(axum::serve(listener, axum::Router::new().route("/v1/metrics", receive)).into_future());
+
+    metrics::start();
+    let target = Target::find(Signal::Metrics, &config, |_| None).unwrap().unwrap();
+    let pusher = Pusher::new(&target).unwrap();
+    assert!(tokio::task::spawn_blocking(move || pusher.flush()).await.unwrap());
+    let request = received.recv().await.unwrap();
+    let names: Vec<_> =
+        request.resource_metrics[0].scope_metrics[0].metrics.iter().map(|metric| metric.name.as_str()).collect();
+    assert!(names.contains(&"amalfa.ingest.documents") && names.contains(&"process.memory.usage"), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_without_metrics_is_no_failure_and_a_dead_one_is() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let traces_only = configured(&format!("http://{}", listener.local_addr().unwrap()));
+    tokio::spawn(axum::serve(listener, axum::Router::new()).into_future());
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for (config, flushed) in [(traces_only, true), (configured(&format!("http://{dead}")), false)] {
+        let target = Target::find(Signal::Metrics, &config, |_| None).unwrap().unwrap();
+        let pusher = Pusher::new(&target).unwrap();
+        assert_eq!(tokio::task::spawn_blocking(move || pusher.flush()).await.unwrap(), flushed);
+    }
+    let text = metrics::prometheus_text();
+    for outcome in ["unwanted", "failed"] {
+        let none = format!("amalfa_telemetry_export_points_total{{outcome=\"{outcome}\"}} 0");
+        assert!(!text.contains(&none), "{none}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_self_test_says_whether_a_span_was_taken() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let takes = configured(&format!("http://{}", listener.local_addr().unwrap()));
+    let receive = axum::routing::post(|body: axum::body::Bytes| async move {
+        assert!(ExportTraceServiceRequest::decode(body).is_ok());
+    });
+    tokio::spawn(axum::serve(listener, axum::Router::new().route("/v1/traces", receive)).into_future());
+    let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let dead = configured(&format!("http://{dead}"));
+    let dead_grpc = Config { otlp_protocol: Some(OtlpProtocol::Grpc), ..dead.clone() };
+    for (config, taken) in [(takes, true), (dead, false), (dead_grpc, false)] {
+        let target = find(&[], &config).unwrap().unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let test = std::thread::spawn(move || {
+            let _entered = runtime.enter();
+            target.self_test()
+        });
+        assert_eq!(tokio::task::spawn_blocking(|| test.join().unwrap()).await.unwrap(), taken);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,6 +12,7 @@ use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use crate::telemetry::metrics::{RPC_ACTIVE, RPC_DURATION, series};
+use crate::telemetry::stages::Record;
 
 /// The statuses of gRPC, by number (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
 pub(in crate::telemetry) const STATUSES: [&str; 17] = [
@@ -69,6 +70,7 @@ pub(super) struct Call {
     method: Arc<Method>,
     parent: Context,
     span: Span,
+    record: Record,
     started: Instant,
     status: Option<usize>,
 }
@@ -78,14 +80,14 @@ impl Call {
     pub(super) fn start(method: Arc<Method>, parent: Context) -> Self {
         method.active().increment(1.0);
         let span = if method.is_traced() { span(&method.name, &parent) } else { Span::none() };
-        Self { method, parent, span, started: Instant::now(), status: None }
+        Self { method, parent, span, record: Record::start(), started: Instant::now(), status: None }
     }
 
     /// Runs a part of the call inside its span. Without an OTLP endpoint there are no spans, but logs still carry the
     /// caller's trace id, and an unsampled trace is known as such.
     pub(super) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let _parent = self.parent.has_active_span().then(|| self.parent.clone().attach());
-        self.span.in_scope(work)
+        self.record.scope(|| self.span.in_scope(work))
     }
 
     /// Takes the status from headers or trailers, if it is there.
@@ -93,6 +95,13 @@ impl Call {
         if let Some(value) = headers.get("grpc-status") {
             let code = value.to_str().ok().and_then(|code| code.parse().ok());
             self.status = Some(code.filter(|code| *code < STATUSES.len()).unwrap_or(UNKNOWN));
+        }
+    }
+
+    /// Adds the time of each stage to the metadata that end the call.
+    pub(super) fn write_timing(&self, headers: &mut HeaderMap) {
+        if let Some(timing) = self.record.server_timing() {
+            headers.insert("server-timing", timing);
         }
     }
 
@@ -106,7 +115,8 @@ impl Drop for Call {
     fn drop(&mut self) {
         let status = self.status.unwrap_or(CANCELLED);
         self.method.active().decrement(1.0);
-        self.method.duration(status).record(self.started.elapsed());
+        let duration = self.started.elapsed();
+        self.span.in_scope(|| self.method.duration(status).record(duration));
         let name = STATUSES[status];
         self.span.record("rpc.status_code", name);
         if is_server_error(name) {

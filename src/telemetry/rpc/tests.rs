@@ -1,7 +1,7 @@
 //! What a call leaves in metrics and spans.
 
 use super::*;
-use crate::telemetry::metrics::render;
+use crate::telemetry::metrics::prometheus_text as render;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::task::Waker;

@@ -99,7 +99,7 @@ impl Bench<'_> {
         let mut timeline = Timeline::start();
         let started = Instant::now();
         let answer = self.core.searcher.search(query, &mut timeline).await?;
-        let search = Search { time: started.elapsed(), stages: timeline.stages().to_vec(), answer };
+        let search = Search { time: started.elapsed(), stages: timeline.breakdown().stages, answer };
         // Figures of the first stage must not stand under a reranker's name.
         match search.missing_reranker() {
             Some(message) => Err(Error::setup(message, "configure it, or leave it out of --rerank")),
