@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
-use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::Failure;
@@ -64,21 +63,14 @@ impl Pool {
         .await
     }
 
-    /// Runs `work`, which takes some tens of microseconds as a rule, on a connection, without going to another thread and
-    /// back, which would take longer. The runtime's other tasks go on meanwhile. Such work is not interrupted.
-    pub(super) async fn read_short<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T> {
-        if Handle::current().runtime_flavor() == RuntimeFlavor::CurrentThread {
-            return self.read(work).await; // there is nobody else to go on with them
-        }
+    /// Runs `work`, which takes well under half a millisecond, on a connection and on this thread: going to another and back
+    /// would take longer. Such work is not interrupted.
+    pub(super) async fn read_here<T>(&self, work: impl FnOnce(&Connection) -> Result<T, Failure>) -> Result<T> {
         let _permit = self.permit().await?;
-        let uninterrupted = |connection: &mut Connection| {
+        self.lend(|connection| {
             connection.progress_handler(0, None::<fn() -> bool>)?; // the last caller's may be there still
             work(connection)
-        };
-        tokio::task::block_in_place(|| self.lend(uninterrupted))
+        })
     }
 
     /// Runs `work` in one transaction, on a blocking thread; it is committed even when the caller goes away meanwhile.
