@@ -90,8 +90,8 @@ impl Report {
 const WHY_NO_GRAPH: &str = "
 ## Why there is no graph
 
-At 10,000 and 100,000 vectors every graph above is slower than the default mode at a lower recall, and is ready only after \
-seconds. A graph's time grows with the logarithm of the number of vectors and a scan's with the number, so somewhere beyond a \
+At 10,000 and 100,000 vectors every graph above is slower than the default mode, none finds more, and each is ready only \
+after seconds. A graph's time grows with the logarithm of the number of vectors and a scan's with the number, so somewhere beyond a \
 million a graph would answer sooner on one thread; it would still have to be built for minutes after the last upsert, hold its \
 edges in memory, and lose filters and recall. Graphs of a million were not measured here. Until somebody needs ten million \
 vectors in less than the time that the curve shows, there is none.
