@@ -41,9 +41,9 @@ use self::pool::Pool;
 use crate::domain::{ChunkId, DocumentId, DocumentRecord, Edge, Filter, ModelIdentity, Passage, Vector};
 use crate::error::{Error, Result};
 
-/// Passages fetched without going to another thread: 3 µs each from SQLite's or the system's cache, where the texts of recent
-/// hits are.
-const KEYS_HERE_MAX: usize = 64;
+/// Passages fetched without going to another thread: some 10 µs each, text and span included, from SQLite's or the system's
+/// cache. The default limit asks for 15.
+const KEYS_HERE_MAX: usize = 32;
 
 /// Where the database is and how it is opened.
 #[derive(Debug, Clone, Serialize, Deserialize)]

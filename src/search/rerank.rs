@@ -146,8 +146,8 @@ impl Searcher {
         self.rerankers.cross_encoder.as_ref().is_none_or(CrossEncoder::healthy)
     }
 
-    /// Returns the texts to score with the place of the item that each belongs to, the first of each item before the second of any: a step that takes only so many, or
-    /// runs out of time, then has seen something of every item.
+    /// Returns the texts to score, each with the place of its item, the first of each item before the second of any: a step
+    /// that takes only so many, or runs out of time, then has seen something of every item.
     async fn item_texts(&self, items: Vec<RerankItem>) -> Result<Vec<(usize, Text)>> {
         let mut texts = Vec::with_capacity(items.len());
         for (owner, item) in items.into_iter().enumerate() {
